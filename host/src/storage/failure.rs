@@ -78,6 +78,10 @@ pub fn store_failure(error: StoreError) -> Failure {
         ),
         StoreError::Master(_) => failed(Code::ConfigInvalid).with_hint("make one: `aral memory keygen FILE`"),
         StoreError::KeyService(error) => key_service_failure(error),
+        StoreError::EpochKey(_) => failed(Code::ConfigInvalid).with_hint(format!(
+            "name the engine that has the key in aral.toml, [memory.epoch]; if the key is gone, restore it from a backup of the server; \
+             without such a backup nothing opens the store: {BACKUP}"
+        )),
         StoreError::Key(_) => failed(Code::Internal),
         StoreError::Files(error) => {
             let code = if error.is_of_disk() {
@@ -283,6 +287,15 @@ mod tests {
                 Code::ConfigInvalid,
                 Some("`bao write -f t/keys/absent`"),
             ),
+            (
+                StoreError::EpochKey(KeyServiceError::NotFound {
+                    place: "the transit engine `t` at https://vault.example".to_owned(),
+                    mount: "t".to_owned(),
+                    key: "aral-epoch-1".to_owned(),
+                }),
+                Code::ConfigInvalid,
+                Some("restore it from a backup of the server"),
+            ),
             (StoreError::Version { found: 2, known: 1 }, Code::ConfigInvalid, None),
             (StoreError::Cursor, Code::InputInvalid, None),
             (StoreError::Busy, Code::Unavailable, None),
@@ -291,7 +304,12 @@ mod tests {
             let failure = store_failure(error);
             assert_eq!((failure.code, failure.message.as_str()), (code, words.as_str()));
             match hint {
-                Some(part) => assert!(failure.hint.unwrap().contains(part), "{words}"),
+                Some(part) => {
+                    let hint = failure.hint.unwrap();
+                    assert!(hint.contains(part), "{words}");
+                    // A new key of the same name opens nothing.
+                    assert!(!(words.contains("epoch") && hint.contains("bao write")), "{hint}");
+                }
                 None => assert_eq!(failure.hint, None, "{words}"),
             }
         }

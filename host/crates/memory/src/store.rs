@@ -201,6 +201,9 @@ pub enum StoreError {
     /// The service that holds a key did not do what was asked.
     #[error(transparent)]
     KeyService(#[from] KeyServiceError),
+    /// The service has no such key of an epoch. Without the key, what was sealed under the epoch cannot be opened.
+    #[error("a key of an epoch is not there")]
+    EpochKey(#[source] KeyServiceError),
     /// No key could be made: the system gave no randomness, or no memory.
     #[error(transparent)]
     Key(#[from] LockedKeyError),

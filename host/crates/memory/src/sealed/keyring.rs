@@ -112,7 +112,7 @@ impl RootEntry {
         let key = LockedKey::random()?;
         let epoch_key = epoch.map(|epoch| epoch.key_of(store, number));
         if let (Some(epoch), Some(name)) = (epoch, &epoch_key) {
-            epoch.service.create(name)?;
+            epoch.service.create(name).map_err(of_epoch)?;
         }
         let mut entry = Self {
             number,
@@ -144,11 +144,12 @@ impl RootEntry {
         if let Some(name) = &self.epoch {
             let service = &required(epoch)?.service;
             // The first seal shows that the key is fit. The others must be possible whatever became of it since.
-            sealed = if self.seals.is_empty() {
-                service.wrap(name, &sealed)?
+            let wrapped = if self.seals.is_empty() {
+                service.wrap(name, &sealed)
             } else {
-                service.wrap_again(name, &sealed)?
+                service.wrap_again(name, &sealed)
             };
+            sealed = wrapped.map_err(of_epoch)?;
         }
         self.seals.push(Seal {
             key: id,
@@ -192,7 +193,8 @@ impl RootEntry {
         let seal = seal.ok_or_else(|| wrong(None))?;
         let mut sealed = unhex(&seal.sealed).ok_or(DAMAGED)?;
         if let Some(name) = &self.epoch {
-            sealed = required(epoch)?.service.unwrap(name, &sealed)?.to_vec();
+            let service = &required(epoch)?.service;
+            sealed = service.unwrap(name, &sealed).map_err(of_epoch)?.to_vec();
         }
         let key = master.open(&sealed, &associated(store, self.number));
         let key =
@@ -207,6 +209,14 @@ impl RootEntry {
 }
 
 pub(super) const DAMAGED: StoreError = StoreError::Corrupt { what: "the keyring" };
+
+/// A master key that is not there may have to be made; a key of an epoch that is gone is never made again.
+fn of_epoch(error: KeyServiceError) -> StoreError {
+    match error {
+        gone @ KeyServiceError::NotFound { .. } => StoreError::EpochKey(gone),
+        other => StoreError::KeyService(other),
+    }
+}
 
 fn required(epoch: Option<&Epoch>) -> Result<&Epoch, StoreError> {
     epoch.ok_or_else(|| {

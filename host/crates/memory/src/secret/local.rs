@@ -261,6 +261,7 @@ fn failed(reference: &SecretReference, error: StoreError) -> SecretError {
         | StoreError::Busy
         | StoreError::Key(_)
         | StoreError::KeyService(_)
+        | StoreError::EpochKey(_)
         | StoreError::Files(_)) => SecretError::Unavailable {
             reference,
             reason,

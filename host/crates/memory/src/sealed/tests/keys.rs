@@ -299,7 +299,7 @@ fn a_new_epoch_destroys_the_key_of_the_old_one() {
     std::fs::write(&keyring, copy).unwrap();
     assert!(matches!(
         SealedStore::open(with_epoch()),
-        Err(StoreError::KeyService(KeyServiceError::NotFound { .. }))
+        Err(StoreError::EpochKey(KeyServiceError::NotFound { .. }))
     ));
 }
 
