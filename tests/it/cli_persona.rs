@@ -345,7 +345,7 @@ fn explain_shows_numbers_clearance_and_the_smallest_change() {
         assert!(shown.stdout.contains(part), "`{part}` is not in {shown:#?}");
     }
     let nothing = desk.aral(&["explain", &id, "--why-not"]);
-    assert!(nothing.stdout.ends_with("nothing has to change\n"), "{nothing:?}");
+    assert!(nothing.stdout.ends_with("no permission has to change\n"), "{nothing:?}");
     let more = desk.aral(&["explain", &id, "--why-not", "--allow", "secret:write=token"]);
     assert_eq!(more.code, 3, "{more:?}");
     let line = "capability.toml, [permissions.\"secret:write\"]: names = [\"token\"]\n";

@@ -159,11 +159,11 @@ fn agent(rows: &[TermRow]) -> String {
 /// What would have to change, for a person to decide.
 fn changes(why_not: &WhyNot) -> String {
     if why_not.allowed && why_not.rest.is_empty() {
-        return "nothing has to change\n".to_owned();
+        return "no permission has to change\n".to_owned();
     }
     if why_not.allowed {
-        let rest =
-            "nothing has to change for a call to run; what would give it the rest of what the manifest asks for:\n";
+        let rest = "nothing has to change for a call to run; what would give it the rest of the permissions that the manifest \
+                    asks for:\n";
         return listed(rest, &why_not.rest);
     }
     if why_not.changes.is_empty() {
@@ -242,14 +242,15 @@ mod tests {
             allowed: true,
             ..WhyNot::default()
         };
-        assert_eq!(changes(&why_not), "nothing has to change\n");
+        assert_eq!(changes(&why_not), "no permission has to change\n");
         why_not.rest.push(Change {
             document: Document::Persona,
             line: "persona, constraints: a".to_owned(),
         });
         let shown = changes(&why_not);
         assert!(
-            shown.contains(":\n  persona, constraints: a\nthen sign the persona"),
+            shown.contains("the rest of the permissions")
+                && shown.contains(":\n  persona, constraints: a\nthen sign the persona"),
             "{shown}"
         );
     }

@@ -49,7 +49,7 @@ pub struct WhyNot {
     /// it is a no: the manifest asks for what no persona and no policy can give, what is wanted cannot stand beside what it asks for,
     /// or what is missing has no room in a list.
     pub changes: Vec<Change>,
-    /// Where it is a yes: what would give a call the rest of what the manifest asks for, of which it gets a part.
+    /// Where it is a yes: what would give a call the rest of the permissions that the manifest asks for, of which it gets a part.
     pub rest: Vec<Change>,
 }
 
