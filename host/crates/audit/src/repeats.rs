@@ -14,9 +14,11 @@ use crate::text::Text;
 use aral_contract::event::{AuthenticationMethod, Severity};
 use aral_contract::{CapabilityId, network};
 
-/// Sources of one kind of failure that are told apart at once. Stops an attacker with many addresses from filling memory: those
-/// beyond are counted together. Each kind has its own: else strangers who fail in many ways would hide where keys are guessed.
+/// Sources of one type of event that are told apart at once. Stops an attacker with many addresses from filling memory and the log:
+/// those beyond are counted together.
 const SOURCES_MAX: usize = 1024;
+/// Sources of one kind that are told apart also beyond that: else strangers who fail in many ways would hide where keys are guessed.
+const SOURCES_OF_KIND_MIN: usize = 64;
 
 /// A kind of failure and where it comes from; none: from all sources that are not told apart.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -151,8 +153,11 @@ impl Repeats {
 
     /// One more failure, at `at` by the day and `elapsed` by the clock that never goes back.
     pub(crate) fn take(&mut self, source: Source, at: Timestamp, elapsed: Duration) -> Verdict {
+        let of_type = self.windows.iter().filter(|((what, _), _)| *what == source.what);
+        let has_room = of_type.map(|(_, windows)| windows.len()).sum::<usize>() < SOURCES_MAX;
         let windows = self.windows.entry((source.what, source.which.clone())).or_default();
-        let source = if windows.len() < SOURCES_MAX || windows.contains_key(&source) {
+        let is_told_apart = has_room || windows.len() < SOURCES_OF_KIND_MIN || windows.contains_key(&source);
+        let source = if is_told_apart {
             source
         } else {
             Source { from: None, ..source }
@@ -300,17 +305,35 @@ mod tests {
             "none: two credentials",
             "api_key: an unknown key",
         ];
-        for number in 0..SOURCES_MAX / 2 {
+        for number in 0..SOURCES_MAX / ways.len() {
             for way in ways {
                 assert_eq!(take(way, &number.to_string()), Verdict::Record, "{way}");
             }
         }
-        let [.., guessed] = ways;
-        assert_eq!(take(guessed, "one more"), Verdict::Record);
-        assert_eq!(take(guessed, "one more"), Verdict::Count);
+        assert_eq!(take("token: an unknown key", "one more"), Verdict::Record);
+        assert_eq!(take("token: an unknown key", "one more"), Verdict::Count);
         let all = repeats.all();
         let from: Vec<_> = all.iter().map(|one| one.from.as_ref().map(Text::as_str)).collect();
         assert_eq!(from, [Some("one more")]);
+    }
+
+    #[test]
+    fn many_kinds_of_one_type_do_not_multiply_what_many_sources_may_record() {
+        const KINDS: usize = 24;
+        let mut repeats = Repeats::new(1, Duration::from_secs(60));
+        let mut recorded = 0;
+        for kind in 0..KINDS {
+            for number in 0..2 * SOURCES_MAX {
+                let source = Source {
+                    which: Some(kind.to_string()),
+                    ..source(&number.to_string())
+                };
+                recorded += usize::from(repeats.take(source, at(0), Duration::ZERO) == Verdict::Record);
+            }
+        }
+        let windows = repeats.windows.values().map(HashMap::len).sum::<usize>();
+        assert_eq!(recorded, windows);
+        assert!(windows <= SOURCES_MAX + KINDS * (SOURCES_OF_KIND_MIN + 1), "{windows}");
     }
 
     #[test]
