@@ -82,6 +82,9 @@ pub fn store_failure(error: StoreError) -> Failure {
             "name the engine that has the key in aral.toml, [memory.epoch]; if the key is gone, restore it from a backup of the server; \
              without such a backup nothing opens the store: {BACKUP}"
         )),
+        StoreError::NoEpochKey(_) => failed(Code::ConfigInvalid).with_hint(
+            "enable a transit engine where aral.toml, [memory.epoch] says, or name another one there; nothing was sealed anew",
+        ),
         StoreError::Key(_) => failed(Code::Internal),
         StoreError::Files(error) => {
             let code = if error.is_of_disk() {
@@ -295,6 +298,15 @@ mod tests {
                 }),
                 Code::ConfigInvalid,
                 Some("restore it from a backup of the server"),
+            ),
+            (
+                StoreError::NoEpochKey(KeyServiceError::NotFound {
+                    place: "the transit engine `t` at https://vault.example".to_owned(),
+                    mount: "t".to_owned(),
+                    key: "aral-epoch-2".to_owned(),
+                }),
+                Code::ConfigInvalid,
+                Some("enable a transit engine"),
             ),
             (StoreError::Version { found: 2, known: 1 }, Code::ConfigInvalid, None),
             (StoreError::Cursor, Code::InputInvalid, None),

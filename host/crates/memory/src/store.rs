@@ -204,6 +204,9 @@ pub enum StoreError {
     /// The service has no such key of an epoch. Without the key, what was sealed under the epoch cannot be opened.
     #[error("a key of an epoch is not there")]
     EpochKey(#[source] KeyServiceError),
+    /// The service makes no key for a new epoch where it is to be. What was sealed before is as it was.
+    #[error("no key can be made for a new epoch")]
+    NoEpochKey(#[source] KeyServiceError),
     /// No key could be made: the system gave no randomness, or no memory.
     #[error(transparent)]
     Key(#[from] LockedKeyError),

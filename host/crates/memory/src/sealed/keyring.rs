@@ -112,7 +112,7 @@ impl RootEntry {
         let key = LockedKey::random()?;
         let epoch_key = epoch.map(|epoch| epoch.key_of(store, number));
         if let (Some(epoch), Some(name)) = (epoch, &epoch_key) {
-            epoch.service.create(name).map_err(of_epoch)?;
+            epoch.service.create(name).map_err(of_new_epoch)?;
         }
         let mut entry = Self {
             number,
@@ -144,12 +144,11 @@ impl RootEntry {
         if let Some(name) = &self.epoch {
             let service = &required(epoch)?.service;
             // The first seal shows that the key is fit. The others must be possible whatever became of it since.
-            let wrapped = if self.seals.is_empty() {
-                service.wrap(name, &sealed)
+            sealed = if self.seals.is_empty() {
+                service.wrap(name, &sealed).map_err(of_new_epoch)?
             } else {
-                service.wrap_again(name, &sealed)
+                service.wrap_again(name, &sealed).map_err(of_epoch)?
             };
-            sealed = wrapped.map_err(of_epoch)?;
         }
         self.seals.push(Seal {
             key: id,
@@ -214,6 +213,14 @@ pub(super) const DAMAGED: StoreError = StoreError::Corrupt { what: "the keyring"
 fn of_epoch(error: KeyServiceError) -> StoreError {
     match error {
         gone @ KeyServiceError::NotFound { .. } => StoreError::EpochKey(gone),
+        other => StoreError::KeyService(other),
+    }
+}
+
+/// Nothing is sealed under the key of an epoch that begins: where it is not found, its engine is not there.
+fn of_new_epoch(error: KeyServiceError) -> StoreError {
+    match error {
+        nowhere @ KeyServiceError::NotFound { .. } => StoreError::NoEpochKey(nowhere),
         other => StoreError::KeyService(other),
     }
 }

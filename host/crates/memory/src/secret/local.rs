@@ -262,6 +262,7 @@ fn failed(reference: &SecretReference, error: StoreError) -> SecretError {
         | StoreError::Key(_)
         | StoreError::KeyService(_)
         | StoreError::EpochKey(_)
+        | StoreError::NoEpochKey(_)
         | StoreError::Files(_)) => SecretError::Unavailable {
             reference,
             reason,

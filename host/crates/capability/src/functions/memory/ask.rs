@@ -184,6 +184,7 @@ fn told(call: &CallRecord, error: &StoreError) -> Error {
         | StoreError::Master(_)
         | StoreError::KeyService(_)
         | StoreError::EpochKey(_)
+        | StoreError::NoEpochKey(_)
         | StoreError::Key(_)
         | StoreError::Files(_) => {
             let source = std::error::Error::source(error).map(ToString::to_string);

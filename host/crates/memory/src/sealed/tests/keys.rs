@@ -571,6 +571,8 @@ struct StubbornService {
     kept: Mutex<Option<&'static str>>,
     /// Whether it does not answer.
     is_away: AtomicBool,
+    /// Whether there is nothing in which a key could be made.
+    is_nowhere: AtomicBool,
     /// How often it was to destroy one.
     asked: AtomicUsize,
 }
@@ -585,6 +587,13 @@ impl KeyService for StubbornService {
     }
 
     fn create(&self, key: &str) -> Result<(), KeyServiceError> {
+        if self.is_nowhere.load(Ordering::Relaxed) {
+            return Err(KeyServiceError::NotFound {
+                place: self.place(),
+                mount: self.mount().to_owned(),
+                key: key.to_owned(),
+            });
+        }
         self.service.create(key)
     }
 
@@ -617,6 +626,24 @@ impl KeyService for StubbornService {
         }
         self.service.destroy(&key)
     }
+}
+
+/// Whoever is told that a key is gone gives up the store; here nothing was sealed under it yet.
+#[test]
+fn a_key_that_cannot_be_made_for_a_new_epoch_is_not_told_as_one_that_is_gone() {
+    let [folder, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let service = Arc::new(StubbornService::default());
+    let store = SealedStore::open(epochs(&folder, &service, "aral-epoch", 1)).unwrap();
+    put(&store, "a", b"kept");
+    service.is_nowhere.store(true, Ordering::Relaxed);
+    let refused = store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(matches!(refused, StoreError::NoEpochKey(_)), "{refused:?}");
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"kept"[..]));
+    let refused = SealedStore::open(epochs(&other, &service, "aral-epoch", 1)).unwrap_err();
+    assert!(matches!(refused, StoreError::NoEpochKey(_)), "{refused:?}");
+    service.is_nowhere.store(false, Ordering::Relaxed);
+    store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap();
+    assert_eq!(value(&store, "a").as_deref(), Some(&b"kept"[..]));
 }
 
 #[test]
