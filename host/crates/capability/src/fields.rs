@@ -86,18 +86,41 @@ mod tests {
 
     #[test]
     fn what_is_of_the_host_no_guest_sets_and_no_secret_stands_in_however_it_is_spelt() {
-        for name in HOSTS.into_iter().chain([
+        // Written out: a name that is taken out of the list fails here. PHP code asks for the address of a caller in `HTTP_CLIENT_IP`
+        // first, and in `HTTP_X_FORWARDED` too.
+        for name in [
+            "cf-connecting-ip",
+            "cf-connecting-ipv6",
+            "client-ip",
+            "connection",
+            "expect",
+            "fastly-client-ip",
+            "forwarded",
+            "host",
+            "http2-settings",
+            "keep-alive",
+            "te",
+            "trailer",
+            "transfer-encoding",
+            "true-client-ip",
+            "upgrade",
+            "via",
+            "x-client-ip",
+            "x-cluster-client-ip",
+            "x-envoy-external-address",
+            "x-forwarded",
+            "x-original-forwarded-for",
+            "x-real-ip",
+            "x-http-method",
+            "x-http-method-override",
+            "x-method-override",
+            "traceparent",
+            "tracestate",
             "proxy-authorization",
             "proxy-anything",
             "x-forwarded-for",
             "x-forwarded-host",
-            // PHP code asks for the address of a caller in `HTTP_CLIENT_IP` first, and in `HTTP_X_FORWARDED` too.
-            "client-ip",
-            "x-forwarded",
-            "x-original-forwarded-for",
-            "x-envoy-external-address",
-            "cf-connecting-ipv6",
-        ]) {
+        ] {
             for name in spellings(name) {
                 assert!(is_of_host(&name) && holds_no_secret(&name), "{name} was allowed");
             }
@@ -121,11 +144,20 @@ mod tests {
 
     #[test]
     fn a_secret_stands_in_fields_that_say_who_asks() {
-        for name in FORMS
-            .into_iter()
-            .chain(DESCRIBING)
-            .chain(["access-control-request-method", "sec-fetch-site"])
-        {
+        for name in [
+            "a-im",
+            "accept-charset",
+            "accept-encoding",
+            "if-range",
+            "range",
+            "content-encoding",
+            "content-length",
+            "content-type",
+            "date",
+            "origin",
+            "access-control-request-method",
+            "sec-fetch-site",
+        ] {
             for name in spellings(name) {
                 assert!(holds_no_secret(&name), "{name} was allowed");
             }
@@ -137,7 +169,7 @@ mod tests {
 
     #[test]
     fn only_what_decides_the_form_of_an_answer_asks_for_one() {
-        for name in FORMS {
+        for name in ["a-im", "accept-charset", "accept-encoding", "if-range", "range"] {
             assert!(spellings(name).iter().all(|name| asks_for_form(name)), "{name}");
         }
         for name in ["accept", "accept-language", "ranges"] {
