@@ -31,7 +31,7 @@ const PASSWORD_BYTES_MAX: u64 = 4 << 10;
 /// How long the keys of an issuer are waited for. Stops one that does not answer from holding up its callers.
 const JWKS_TIMEOUT: Duration = Duration::from_secs(5);
 /// The target of log lines that say how a reading of the configuration ended. A signal has no other answer.
-pub const RELOAD_TARGET: &str = "aral_host::reload";
+pub const RELOAD_TARGET: &str = "aral::reload";
 
 impl Host {
     /// A server for this host that listens and does not answer yet. Needs a tokio runtime. As long as it is there, or a

@@ -109,7 +109,7 @@ async fn whoever_shows_a_list_learns_that_it_is_another_one() {
 }
 
 #[tokio::test]
-async fn a_call_tells_its_stage_to_whoever_asks() {
+async fn a_call_tells_its_phase_to_whoever_asks() {
     use aral_orchestration::dispatch::CallPhase;
     let host = trusting().build().unwrap();
     register(&host, &manifest(1)).unwrap();

@@ -6,7 +6,8 @@ macro_rules! rules {
         $(#[doc = $help] pub const $variant: &str = $word;)*
 
         /// All of them with what happened, in the order of the documentation.
-        pub const ALL: &[(&str, &str)] = &[$(($variant, $help)),*];
+        #[cfg(test)]
+        const ALL: &[(&str, &str)] = &[$(($variant, $help)),*];
     };
 }
 

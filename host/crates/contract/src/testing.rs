@@ -32,7 +32,7 @@ impl ManualClock {
         *elapsed = elapsed.saturating_add(by);
     }
 
-    /// Sets the time of day, and lets no time go by: as when somebody sets a clock, or as for a process that began later.
+    /// Moves the time of day by so much, and lets no time go by: as when somebody sets a clock, or as for a process that began later.
     pub fn leap(&self, by: SignedDuration) {
         let mut ahead = self.ahead.lock().unwrap_or_else(PoisonError::into_inner);
         *ahead = ahead.saturating_add(by);

@@ -745,7 +745,7 @@ fn keys(server: &Server) -> TransitKeys {
 const GOOD_KEY: &str = r#"{"data":{"type":"aes256-gcm96","exportable":false,"allow_plaintext_backup":false}}"#;
 
 /// Of the first two a copy can be taken. With the others, wrapped bytes can be made without the engine.
-const LEAKING_KEYS: [&str; 5] = [
+const UNFIT_KEYS: [&str; 5] = [
     r#"{"data":{"type":"aes256-gcm96","exportable":true,"allow_plaintext_backup":false}}"#,
     r#"{"data":{"type":"aes256-gcm96","exportable":false,"allow_plaintext_backup":true}}"#,
     r#"{"data":{"type":"rsa-2048","exportable":false,"allow_plaintext_backup":false}}"#,
@@ -778,7 +778,7 @@ async fn keys_wrap_and_unwrap_also_where_a_runtime_is() {
 
 #[test]
 fn a_key_that_does_not_keep_what_it_wraps_is_not_taken_for_an_epoch() {
-    for key in LEAKING_KEYS {
+    for key in UNFIT_KEYS {
         let error = keys(&transit(key)).create("k").unwrap_err();
         assert!(matches!(error, KeyServiceError::Refused { .. }), "{key}: {error:?}");
     }
@@ -788,7 +788,7 @@ fn a_key_that_does_not_keep_what_it_wraps_is_not_taken_for_an_epoch() {
 
 #[test]
 fn a_key_that_does_not_keep_what_it_wraps_neither_wraps_nor_unwraps() {
-    for key in LEAKING_KEYS {
+    for key in UNFIT_KEYS {
         let server = transit(key);
         for (what, error) in [
             ("name another key", keys(&server).wrap("k", b"hello").unwrap_err()),
@@ -826,7 +826,7 @@ fn every_type_of_key_that_authenticates_is_used() {
 
 #[test]
 fn a_type_of_key_that_is_refused_is_named_with_those_that_are_not() {
-    let error = keys(&transit(LEAKING_KEYS[2])).wrap("k", b"hello").unwrap_err();
+    let error = keys(&transit(UNFIT_KEYS[2])).wrap("k", b"hello").unwrap_err();
     let text = error.to_string();
     assert!(text.contains("`rsa-2048`") && text.contains("aes256-gcm96"), "{text}");
 }
@@ -864,7 +864,7 @@ fn no_key_is_made_by_wrapping_and_one_that_stays_is_not_destroyed() {
 /// A refused login says nothing of the key, and must not be taken for a key of which somebody may have a copy.
 #[test]
 fn a_key_is_unfit_for_what_the_engine_says_of_it_alone() {
-    for key in LEAKING_KEYS {
+    for key in UNFIT_KEYS {
         let why = keys(&transit(key)).unfit("k").unwrap().unwrap();
         assert!(why.contains("`aral memory rotate-key`"), "{key}: {why}");
     }

@@ -13,7 +13,7 @@ pub(super) fn note(asked: &Permissions, permission: Permission, shares: &[Share]
         return;
     }
     let network = |scope: &Option<NetworkScope>| {
-        let hosts = scope.as_ref().map(|scope| short(&scope.hosts, shares));
+        let hosts = scope.as_ref().map(|scope| not_whole(&scope.hosts, shares));
         hosts.map(|hosts| NetworkScope { hosts })
     };
     match permission {
@@ -22,33 +22,39 @@ pub(super) fn note(asked: &Permissions, permission: Permission, shares: &[Share]
         // A call has all of its folders, or does not run.
         Permission::FileRead | Permission::FileWrite => {}
         Permission::SecretRead => {
-            let secrets = asked.secret_read.as_ref().map(|scope| short(&scope.secrets, shares));
+            let secrets = asked
+                .secret_read
+                .as_ref()
+                .map(|scope| not_whole(&scope.secrets, shares));
             cut.secret_read = secrets.map(|secrets| SecretReadScope { secrets });
         }
         Permission::SecretWrite => {
-            let names = asked.secret_write.as_ref().map(|scope| short(&scope.names, shares));
+            let names = asked.secret_write.as_ref().map(|scope| not_whole(&scope.names, shares));
             cut.secret_write = names.map(|names| SecretWriteScope { names });
         }
         Permission::MemoryRead => {
-            let namespaces = asked.memory_read.as_ref().map(|scope| short(&scope.namespaces, shares));
+            let namespaces = asked
+                .memory_read
+                .as_ref()
+                .map(|scope| not_whole(&scope.namespaces, shares));
             cut.memory_read = namespaces.map(|namespaces| MemoryReadScope { namespaces });
         }
         Permission::MemoryWrite => {
             cut.memory_write = asked.memory_write.as_ref().map(|scope| MemoryWriteScope {
-                namespaces: short(&scope.namespaces, shares),
+                namespaces: not_whole(&scope.namespaces, shares),
                 ..*scope
             });
         }
         Permission::Exec => {
-            let programs = asked.exec.as_ref().map(|scope| short(&scope.programs, shares));
+            let programs = asked.exec.as_ref().map(|scope| not_whole(&scope.programs, shares));
             cut.exec = programs.map(|programs| ExecScope { programs });
         }
     }
 }
 
-fn short<T: Clone>(items: &[T], shares: &[Share]) -> Vec<T> {
-    let cut = items.iter().zip(shares).filter(|(_, share)| **share != Share::Whole);
-    cut.map(|(item, _)| item.clone()).collect()
+fn not_whole<T: Clone>(items: &[T], shares: &[Share]) -> Vec<T> {
+    let lacking = items.iter().zip(shares).filter(|(_, share)| **share != Share::Whole);
+    lacking.map(|(item, _)| item.clone()).collect()
 }
 
 /// Leaves those hosts of the secrets alone that are not given whole.

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::{Epoch, MasterKey, Precondition, Quota, SealedStore, StoreError, StoreOptions, Write};
 
-const COPIED_KEY: &str = r#"{"data":{"type":"aes256-gcm96","exportable":true,"allow_plaintext_backup":false}}"#;
+const COPIED_KEY: &str = UNFIT_KEYS[0];
 const MASTER: &str = "master";
 
 /// What the engine says of each key that it has; none: the login may not see the key.
