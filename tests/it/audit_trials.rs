@@ -37,6 +37,26 @@ fn assert_good(desk: &Desk) {
     assert_eq!(run.code, 0, "{run:#?}");
 }
 
+/// What a script says that may mount what it likes. `$ARAL` is the program and `$GUEST` a capability that answers.
+#[cfg(feature = "services")]
+fn said_with_own_mounts(desk: &Desk, script: &str) -> String {
+    let output = std::process::Command::new("unshare")
+        .args(["-rm", "sh", "-c", script])
+        .current_dir(desk.root())
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", desk.root())
+        .env("ARAL", program())
+        .env("GUEST", RUNTIME_ECHO_TOOL.id())
+        .output()
+        .expect("a namespace of mounts");
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
 #[test]
 fn a_host_that_is_killed_in_a_call_leaves_the_intent_and_the_next_goes_on() {
     let desk = Desk::new();
@@ -103,21 +123,7 @@ fn on_a_full_disk_nothing_runs_unrecorded_and_with_room_everything_does() {
         echo "with room $(call)"
         "$ARAL" audit verify
     "#;
-    let output = std::process::Command::new("unshare")
-        .args(["-rm", "sh", "-c", script])
-        .current_dir(desk.root())
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("HOME", desk.root())
-        .env("ARAL", program())
-        .env("GUEST", RUNTIME_ECHO_TOOL.id())
-        .output()
-        .expect("a namespace of mounts");
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let said = said_with_own_mounts(&desk, script);
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines[..2], ["0", "8"], "{said}");
     assert!(said.contains("audit.unavailable") && said.contains("hint: "), "{said}");
@@ -154,21 +160,7 @@ fn a_host_that_finds_no_room_for_its_log_at_the_start_says_so_and_not_that_its_c
         echo "read-only $(call)"
         cat err
     "#;
-    let output = std::process::Command::new("unshare")
-        .args(["-rm", "sh", "-c", script])
-        .current_dir(desk.root())
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("HOME", desk.root())
-        .env("ARAL", program())
-        .env("GUEST", RUNTIME_ECHO_TOOL.id())
-        .output()
-        .expect("a namespace of mounts");
-    let said = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let said = said_with_own_mounts(&desk, script);
     for part in [
         "full 8\n",
         "(audit.unavailable)",

@@ -106,6 +106,7 @@ mod tests {
     use hyper::body::Frame;
 
     use super::*;
+    use crate::tests::read_beside_others;
 
     /// One byte that counts how many of it there are.
     struct Counted(Arc<AtomicUsize>);
@@ -143,18 +144,8 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_is_taken_lets_others_run_where_its_next_byte_is_always_there() {
         const BYTES: usize = 10_000;
-        let read = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&read);
-        let bytes = (0..BYTES).map(move |_| {
-            counted.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x")))
-        });
-        let reading = tokio::spawn(whole(StreamBody::new(stream::iter(bytes)), BYTES));
-        // It begins after that.
-        let other = tokio::spawn(async move { read.load(Ordering::Relaxed) });
-        let seen = other.await.unwrap();
-        assert!((1..BYTES).contains(&seen), "{seen}");
-        assert_eq!(reading.await.unwrap().map(|read| read.len()), Ok(BYTES));
+        let read = read_beside_others(BYTES, |body| whole(body, BYTES)).await;
+        assert_eq!(read.map(|read| read.len()), Ok(BYTES));
     }
 
     #[tokio::test]

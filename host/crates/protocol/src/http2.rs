@@ -175,12 +175,13 @@ mod tests {
 
     use axum::Router;
     use axum::routing::get;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadBuf};
+    use tokio::io::{AsyncWriteExt as _, DuplexStream, ReadBuf};
     use tokio::net::{TcpSocket, TcpStream};
     use tokio::sync::watch;
 
     use super::*;
     use crate::linger::{LINGER, LINGER_BYTES_MAX, LINGER_STREAMS_MAX};
+    use crate::tests::next_frame;
 
     const ANSWER_BYTES: usize = 128 << 10;
     /// Room for all of the answer with the system of the server, and for a part of it with that of the client.
@@ -234,16 +235,6 @@ mod tests {
     fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
         let [_, a, b, c] = u32::try_from(payload.len()).unwrap().to_be_bytes();
         [&[a, b, c, kind, flags, 0, 0, 0, stream][..], payload].concat()
-    }
-
-    /// Type, flags and payload of the next frame; none: the connection has ended.
-    async fn next_frame<T: AsyncRead + Unpin>(stream: &mut T) -> Option<(u8, u8, Vec<u8>)> {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head).await.ok()?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; usize::try_from(length).unwrap()];
-        stream.read_exact(&mut payload).await.ok()?;
-        Some((head[3], head[4], payload))
     }
 
     /// A client of a server that refuses everything before it has read it.

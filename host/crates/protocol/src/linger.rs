@@ -101,28 +101,11 @@ impl HttpBody for Shared {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use futures::stream;
-    use http_body_util::StreamBody;
-
     use super::*;
+    use crate::tests::read_beside_others;
 
     #[tokio::test]
     async fn a_body_whose_next_byte_is_always_there_lets_others_run() {
-        const BYTES: usize = 10_000;
-        let read = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&read);
-        let bytes = (0..BYTES).map(move |_| {
-            counted.fetch_add(1, Ordering::Relaxed);
-            Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x")))
-        });
-        let reading = tokio::spawn(request(StreamBody::new(stream::iter(bytes))));
-        // It begins after that.
-        let other = tokio::spawn(async move { read.load(Ordering::Relaxed) });
-        let seen = other.await.unwrap();
-        assert!((1..BYTES).contains(&seen), "{seen}");
-        reading.await.unwrap();
+        read_beside_others(10_000, request).await;
     }
 }

@@ -1,6 +1,7 @@
 //! The server over sockets, with a host behind it that has no capability: what needs one is in the integration tests.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,12 +14,47 @@ use aral_orchestration::dispatch::GateOptions;
 use aral_orchestration::policy::PolicyParts;
 use aral_orchestration::{Dispatcher, DispatcherParts, Policy, Session};
 use aral_runtime::{Allocation, Runtime, RuntimeOptions, SystemClock};
+use bytes::Bytes;
+use futures::stream;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::{oneshot, watch};
 
 use super::*;
+
+/// Type, flags and payload of the next frame of HTTP/2; none: the connection has ended.
+pub(crate) async fn next_frame<T: AsyncRead + Unpin>(stream: &mut T) -> Option<(u8, u8, Vec<u8>)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.ok()?;
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; usize::try_from(length).unwrap()];
+    stream.read_exact(&mut payload).await.ok()?;
+    Some((head[3], head[4], payload))
+}
+
+/// Reads a body of so many single bytes, of which the next is always there. Others must run before it is read whole.
+pub(crate) async fn read_beside_others<T, F>(bytes: usize, read: impl FnOnce(BoxBody<Bytes, Infallible>) -> F) -> T
+where
+    F: Future<Output = T> + Send + 'static,
+    T: Send + 'static,
+{
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&taken);
+    let pieces = (0..bytes).map(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"x")))
+    });
+    let reading = tokio::spawn(read(StreamBody::new(stream::iter(pieces)).boxed()));
+    // It begins after that.
+    let other = tokio::spawn(async move { taken.load(Ordering::Relaxed) });
+    let seen = other.await.unwrap();
+    assert!((1..bytes).contains(&seen), "{seen}");
+    reading.await.unwrap()
+}
 
 /// Takes every event, or panics while it is broken and a call ends. While it is full there is no room in it.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::authority::Authority;
 use super::peer::{H2, Peer, RequestBody, Stream, invoke, whole};
 use crate::Bounds;
-use crate::tests::{Fixture, newest, start_with};
+use crate::tests::{Fixture, newest, next_frame, start_with};
 
 async fn start(bounds: Bounds) -> (Authority, Fixture) {
     let authority = Authority::new("root");
@@ -393,16 +393,6 @@ async fn the_end_of_the_server_lets_requests_end() {
         .unwrap();
 }
 
-/// The next frame: its type, its flags, and what is in it; none: the connection has ended.
-async fn frame(stream: &mut Stream) -> Option<(u8, u8, Vec<u8>)> {
-    let mut head = [0; 9];
-    stream.read_exact(&mut head).await.ok()?;
-    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-    let mut payload = vec![0; usize::try_from(length).unwrap()];
-    stream.read_exact(&mut payload).await.ok()?;
-    Some((head[3], head[4], payload))
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_on_which_nothing_is_under_way_is_told_that_the_server_ends() {
     const SETTINGS: u8 = 4;
@@ -413,14 +403,14 @@ async fn a_connection_on_which_nothing_is_under_way_is_told_that_the_server_ends
         let (authority, it) = start(Bounds::default()).await;
         let mut stream = raw(&authority, &it).await;
         loop {
-            let (kind, flags, _) = frame(&mut stream).await.unwrap();
+            let (kind, flags, _) = next_frame(&mut stream).await.unwrap();
             if (kind, flags) == (SETTINGS, ACK) {
                 break;
             }
         }
         let _told = it.stop.send(());
         let mut reasons = Vec::new();
-        while let Some((kind, flags, payload)) = frame(&mut stream).await {
+        while let Some((kind, flags, payload)) = next_frame(&mut stream).await {
             match kind {
                 PING if answers && flags != ACK => {
                     let pong = [&[0, 0, 8, PING, ACK, 0, 0, 0, 0][..], &payload].concat();
