@@ -45,14 +45,9 @@ impl Beside {
 }
 
 pub(crate) fn unreadable(error: &FilesError) -> Failure {
-    let code = if error.is_of_disk() {
-        Code::Unavailable
-    } else {
-        Code::ConfigInvalid
-    };
     Failure {
         hint: disk::takes_no_writes(error).then(|| disk::MAKE_ROOM.to_owned()),
-        ..Failure::new(code, chain(error))
+        ..Failure::new(disk::code(error), chain(error))
     }
 }
 

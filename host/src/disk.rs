@@ -3,6 +3,9 @@
 use std::error::Error;
 use std::io;
 
+use aral_contract::Code;
+use aral_runtime::files::FilesError;
+
 /// What to do about one that takes no writes.
 pub(crate) const MAKE_ROOM: &str = "make room on the disk of this file, or mount it for writing";
 
@@ -17,6 +20,15 @@ pub(crate) fn is_full(error: &(dyn Error + 'static)) -> bool {
 /// It takes no writes: it has no room, or is mounted to be read alone.
 pub(crate) fn takes_no_writes(error: &(dyn Error + 'static)) -> bool {
     is_full(error) || said(error) == Some(io::ErrorKind::ReadOnlyFilesystem)
+}
+
+/// Of a file that cannot be used: whether its disk is what is wrong, or what the configuration says of it.
+pub(crate) fn code(error: &FilesError) -> Code {
+    if error.is_of_disk() {
+        Code::Unavailable
+    } else {
+        Code::ConfigInvalid
+    }
 }
 
 /// What the system said.

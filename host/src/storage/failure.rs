@@ -86,17 +86,10 @@ pub fn store_failure(error: StoreError) -> Failure {
             "enable a transit engine where aral.toml, [memory.epoch] says, or name another one there; nothing was sealed anew",
         ),
         StoreError::Key(_) => failed(Code::Internal),
-        StoreError::Files(error) => {
-            let code = if error.is_of_disk() {
-                Code::Unavailable
-            } else {
-                Code::ConfigInvalid
-            };
-            Failure {
-                hint: error.fix(),
-                ..failed(code)
-            }
-        }
+        StoreError::Files(error) => Failure {
+            hint: error.fix(),
+            ..failed(disk::code(error))
+        },
     }
 }
 

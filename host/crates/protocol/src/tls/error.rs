@@ -92,9 +92,10 @@ impl TlsError {
     /// The line or step that repairs it.
     pub fn hint(&self) -> String {
         match self {
-            Self::File(FilesError::Mode { path, wanted, .. }) => format!("chmod {wanted} {}", path.display()),
-            Self::File(FilesError::Owner { path, .. }) => format!("chown \"$(id -u)\" {}", path.display()),
-            Self::File(_) => "in aral.toml, [serve.listener.tls]: name files that can be read".to_owned(),
+            Self::File(error) => {
+                let other = || "in aral.toml, [serve.listener.tls]: name files that can be read".to_owned();
+                error.fix().unwrap_or_else(other)
+            }
             Self::Pem { .. } => "convert it: `openssl x509 -in FILE -outform PEM`, or `openssl pkey`".to_owned(),
             Self::Missing { wanted, .. } => {
                 format!("in aral.toml, [serve.listener.tls]: name a PEM file that has a {wanted}")
