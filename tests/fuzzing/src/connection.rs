@@ -2,7 +2,7 @@
 //! believes showed what somebody signed.
 
 use std::collections::HashSet;
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,10 +11,13 @@ use aral_contract::event::AuthenticationMethod;
 use aral_contract::{AuditSink, Clock, Event, EventKind, TraceId};
 use aral_host::{Host, Personas};
 use jiff::Timestamp;
-use serde_json::json;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use serde_json::{Value, json};
 
 use crate::answers::statuses;
 use crate::given;
+use crate::http2;
 use crate::lab::{Lab, Setup};
 use crate::panics::Watched;
 use crate::scratch;
@@ -26,6 +29,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const READY: &[u8] = b"GET /ready HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 const CALL: &[u8] = b"POST /v1/invoke/guest HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
     content-length: 9\r\nconnection: close\r\n\r\n{\"a\":[1]}";
+/// The same call over HTTP/2.
+const CALL_FIELDS: [(&str, &str); 1] = [("content-type", "application/json")];
+const CALL_BODY: &str = "{\"a\":[1]}";
 const SENT_BYTES_MAX: usize = 64 << 10;
 
 /// A request with a token that is good at [`scratch::now`], of an issuer that has key 2.
@@ -35,9 +41,18 @@ const SIGNED: &str = include_str!("../../../fuzz/seeds/connection/signed");
 /// Key 2, as an issuer shows it.
 const KEYS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"one","use":"sig","x":"gTl3Dqh9F19Wo1Rmw0x-zMuNipG07jeiXfYPW4_Js5Q"}]}"#;
 
+/// What is spoken on a connection.
+enum Spoken {
+    /// HTTP/1.1, without TLS.
+    Http1,
+    /// HTTP/2 over TLS, after the beginning of a client.
+    Http2(Arc<ClientConfig>),
+}
+
 /// The server.
 pub struct Connections {
     address: SocketAddr,
+    spoken: Spoken,
     watched: Watched,
     believed: Arc<Believed>,
     /// What was sent before: a record may come late.
@@ -46,14 +61,48 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// One that serves `runtime_echo_tool` to everybody, and looks at tokens and signatures where there are some.
+    /// One that serves `runtime_echo_tool` to everybody over HTTP/1.1, and looks at tokens and signatures where there are some.
     ///
     /// # Panics
     /// It does not listen.
-    pub fn new(component: &[u8]) -> Self {
+    pub fn http1(component: &[u8]) -> Self {
+        Self::new(component, Spoken::Http1, json!({}), &[])
+    }
+
+    /// The same over HTTP/2.
+    ///
+    /// # Panics
+    /// It does not listen.
+    pub fn http2(component: &[u8]) -> Self {
+        let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+        let mut roots = RootCertStore::empty();
+        roots.add(own.cert.der().clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("a version")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        client.alpn_protocols = vec![b"h2".to_vec()];
+        let tls = json!({ "certificate_file": "chain.pem", "key_file": "chain.key.pem" });
+        let (chain, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+        let files = [("chain.pem", chain.as_bytes()), ("chain.key.pem", key.as_bytes())];
+        Self::new(
+            component,
+            Spoken::Http2(Arc::new(client)),
+            json!({ "tls": tls }),
+            &files,
+        )
+    }
+
+    fn new(component: &[u8], spoken: Spoken, more: Value, files: &[(&str, &[u8])]) -> Self {
+        let mut listener = json!({ "address": "127.0.0.1:0", "anonymous": "tester", "mcp": true });
+        if let (Some(listener), Some(more)) = (listener.as_object_mut(), more.as_object()) {
+            listener.extend(more.clone());
+        }
         let config = json!({
             "serve": {
-                "listener": [{ "address": "127.0.0.1:0", "anonymous": "tester", "mcp": true }],
+                "listener": [listener],
                 "caller": [{
                     "name": "tester", "persona": "persona.json",
                     "signature": "optional", "signature_keys": ["signer.pub.pem"],
@@ -70,8 +119,8 @@ impl Connections {
         });
         let folder = scratch::folder();
         let signer = scratch::key(3).public().to_pem().expect("a key");
-        let files = [("signer.pub.pem", signer.as_bytes()), ("jwks.json", KEYS.as_bytes())];
-        scratch::put(folder.path(), files);
+        let known = [("signer.pub.pem", signer.as_bytes()), ("jwks.json", KEYS.as_bytes())];
+        scratch::put(folder.path(), known.into_iter().chain(files.iter().copied()));
         let believed = Arc::new(Believed::default());
         let builder = Host::builder()
             .clock(Arc::new(OneDay(Instant::now())))
@@ -92,6 +141,7 @@ impl Connections {
         watched.runtime.spawn(server.run(std::future::pending()));
         Self {
             address,
+            spoken,
             watched,
             believed,
             before: Mutex::default(),
@@ -117,11 +167,10 @@ impl Connections {
 
     fn ask(&self, bytes: &[u8], patience: Duration) -> Vec<u16> {
         let bytes = &bytes[..bytes.len().min(SENT_BYTES_MAX)];
-        let answer = self.exchange(bytes, patience);
-        let found = judge(&answer);
-        for good in [READY, CALL] {
-            let answer = self.exchange(good, PATIENCE);
-            let is_good = answer.starts_with(b"HTTP/1.1 200 ");
+        let found = self.judged(&self.exchange(bytes, patience));
+        for good in self.good() {
+            let answer = self.exchange(&good, PATIENCE);
+            let is_good = self.judged(&answer) == [200];
             assert!(is_good, "it does not go on: {}", String::from_utf8_lossy(&answer));
         }
         let mut before = self.before.lock().unwrap_or_else(PoisonError::into_inner);
@@ -134,22 +183,74 @@ impl Connections {
         found
     }
 
-    /// What comes until the server ends the connection, or waits for more for so long.
+    /// Requests that a server answers that is well.
+    fn good(&self) -> [Vec<u8>; 2] {
+        match self.spoken {
+            Spoken::Http1 => [READY.to_vec(), CALL.to_vec()],
+            Spoken::Http2(_) => [
+                http2::request("GET", "/ready", &[], ""),
+                http2::request("POST", "/v1/invoke/guest", &CALL_FIELDS, CALL_BODY),
+            ],
+        }
+    }
+
+    /// The statuses of an answer.
+    fn judged(&self, answer: &[u8]) -> Vec<u16> {
+        let found = match self.spoken {
+            Spoken::Http1 => statuses(answer),
+            Spoken::Http2(_) => http2::answered(answer).map(|found| found.statuses),
+        };
+        judge(answer, found)
+    }
+
+    /// What comes until the server ends the connection, has ended all that a client of HTTP/2 has asked, or waits for more for so long.
     fn exchange(&self, bytes: &[u8], patience: Duration) -> Vec<u8> {
-        let mut stream = TcpStream::connect(self.address).expect("the server listens");
-        stream.set_read_timeout(Some(patience)).expect("a socket");
-        // A server may have had enough before it has read all of it.
-        let _cut = stream.write_all(bytes);
-        let mut answer = Vec::new();
-        let _cut = stream.read_to_end(&mut answer);
-        answer
+        let stream = TcpStream::connect(self.address).expect("the server listens");
+        match &self.spoken {
+            Spoken::Http1 => {
+                stream.set_read_timeout(Some(patience)).expect("a socket");
+                told(stream, &[bytes], |_| false)
+            }
+            Spoken::Http2(client) => {
+                let name = ServerName::try_from("localhost").expect("a name");
+                let mut tls = ClientConnection::new(Arc::clone(client), name).expect("a client");
+                let mut stream = stream;
+                stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+                while tls.is_handshaking() {
+                    tls.complete_io(&mut stream).expect("a handshake");
+                }
+                stream.set_read_timeout(Some(patience)).expect("a socket");
+                let asked = http2::asked(bytes);
+                let is_whole = |answer: &[u8]| {
+                    let ended = http2::answered(answer).map_or(0, |found| found.ended);
+                    ended > 0 && ended >= asked
+                };
+                told(StreamOwned::new(tls, stream), &[http2::PREFACE, bytes], is_whole)
+            }
+        }
     }
 }
 
-/// The statuses of an answer.
-fn judge(answer: &[u8]) -> Vec<u16> {
+/// Says all of it, and hears what comes until that is whole, or no more does.
+fn told(mut stream: impl Read + Write, parts: &[&[u8]], is_whole: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    for part in parts {
+        // A server may have had enough before it has read all of it.
+        let _cut = stream.write_all(part);
+    }
+    let mut answer = Vec::new();
+    let mut buffer = [0; 16 << 10];
+    while !is_whole(&answer)
+        && let Ok(count @ 1..) = stream.read(&mut buffer)
+    {
+        answer.extend_from_slice(&buffer[..count]);
+    }
+    answer
+}
+
+/// Those statuses, if it is an answer of a host that does not fail.
+fn judge(answer: &[u8], statuses: Option<Vec<u16>>) -> Vec<u16> {
     let shown = String::from_utf8_lossy(answer);
-    let found = statuses(answer).unwrap_or_else(|| panic!("this is no answer: {shown}"));
+    let found = statuses.unwrap_or_else(|| panic!("this is no answer: {shown}"));
     assert!(!found.contains(&500), "the host failed: {shown}");
     found
 }
@@ -245,9 +346,10 @@ mod tests {
 
     #[test]
     fn a_wrong_answer_is_a_finding() {
-        assert_eq!(judge(b"HTTP/1.1 404 X\r\n\r\n"), [404]);
+        let judged = |answer: &[u8]| judge(answer, statuses(answer));
+        assert_eq!(judged(b"HTTP/1.1 404 X\r\n\r\n"), [404]);
         for answer in [&b"HTTP/1.1 500 X\r\n\r\n"[..], b"what is this"] {
-            let found = catch_unwind(|| judge(answer));
+            let found = catch_unwind(|| judged(answer));
             assert!(found.is_err(), "{:?}", String::from_utf8_lossy(answer));
         }
     }

@@ -17,6 +17,7 @@ mod documents;
 mod edits;
 pub mod given;
 mod host_calls;
+pub mod http2;
 mod inspection;
 mod lab;
 mod log;

@@ -6,19 +6,41 @@ use proptest::test_runner::TestRunner;
 
 use crate::support::guests::RUNTIME_ECHO_TOOL;
 
+macro_rules! seed {
+    ($name:literal) => {
+        include_bytes!(concat!("../../../fuzz/seeds/", $name))
+    };
+}
+
 const REQUESTS: [&[u8]; 6] = [
-    include_bytes!("../../../fuzz/seeds/connection/invoke"),
-    include_bytes!("../../../fuzz/seeds/connection/mcp"),
-    include_bytes!("../../../fuzz/seeds/connection/pipelined"),
+    seed!("connection/invoke"),
+    seed!("connection/mcp"),
+    seed!("connection/pipelined"),
     ECHO,
     TOKEN,
     SIGNED,
 ];
-const TOKEN: &[u8] = include_bytes!("../../../fuzz/seeds/connection/token");
-const SIGNED: &[u8] = include_bytes!("../../../fuzz/seeds/connection/signed");
-const ECHO: &[u8] = include_bytes!("../../../fuzz/seeds/connection/echo");
+const TOKEN: &[u8] = seed!("connection/token");
+const SIGNED: &[u8] = seed!("connection/signed");
+const ECHO: &[u8] = seed!("connection/echo");
 
-fn changed() -> impl Strategy<Value = Vec<u8>> {
+/// The same over HTTP/2.
+const FRAMES: [&[u8]; 6] = [
+    seed!("http2/invoke"),
+    seed!("http2/mcp"),
+    MANY_FRAMES,
+    SPLIT_FRAMES,
+    TOKEN_FRAMES,
+    SIGNED_FRAMES,
+];
+const TOKEN_FRAMES: &[u8] = seed!("http2/token");
+const SIGNED_FRAMES: &[u8] = seed!("http2/signed");
+/// Three streams, one of which is taken back, and frames of the connection.
+const MANY_FRAMES: &[u8] = seed!("http2/many");
+/// Fields in two frames, and a field after the body.
+const SPLIT_FRAMES: &[u8] = seed!("http2/split");
+
+fn changed(requests: [&'static [u8]; 6]) -> impl Strategy<Value = Vec<u8>> {
     let place = any::<u32>;
     let edit = prop_oneof![
         (place(), any::<u8>()).prop_map(|(at, to)| Edit::Set { at, to }),
@@ -28,37 +50,58 @@ fn changed() -> impl Strategy<Value = Vec<u8>> {
         place().prop_map(|at| Edit::Cut { at }),
     ];
     let edits = prop::collection::vec(edit, 0..4).prop_map(Edits);
-    (prop::sample::select(REQUESTS.to_vec()), edits).prop_map(|(request, edits)| edits.of(request))
+    (prop::sample::select(requests.to_vec()), edits).prop_map(|(request, edits)| edits.of(request))
 }
 
-#[test]
-fn whatever_is_sent_the_server_goes_on() {
-    let server = Connections::new(&RUNTIME_ECHO_TOOL.bytes());
+fn send_all(server: &Connections, requests: [&'static [u8]; 6], cases: u32) {
     let send = |bytes: Vec<u8>| {
         server.send(&bytes);
         Ok(())
     };
-    let config = ProptestConfig::with_cases(150);
-    TestRunner::new(config).run(&changed(), send).expect("it goes on");
+    let config = ProptestConfig::with_cases(cases);
+    TestRunner::new(config)
+        .run(&changed(requests), send)
+        .expect("it goes on");
+}
+
+#[test]
+fn whatever_is_sent_the_server_goes_on() {
+    send_all(&Connections::http1(&RUNTIME_ECHO_TOOL.bytes()), REQUESTS, 150);
+}
+
+#[test]
+fn whatever_frames_are_sent_the_server_goes_on() {
+    send_all(&Connections::http2(&RUNTIME_ECHO_TOOL.bytes()), FRAMES, 150);
 }
 
 /// What the seeds show is taken: changed a little, it leads past the first check.
 #[test]
 fn what_fuzzers_begin_with_is_good() {
-    let server = Connections::new(&RUNTIME_ECHO_TOOL.bytes());
-    for (case, request, expected) in [
-        ("a token", TOKEN, 200),
-        ("a signature", SIGNED, 200),
-        ("the same signature", SIGNED, 401),
-        ("an answer in an answer", ECHO, 200),
+    let plain = Connections::http1(&RUNTIME_ECHO_TOOL.bytes());
+    let framed = Connections::http2(&RUNTIME_ECHO_TOOL.bytes());
+    for (server, case, request, expected) in [
+        (&plain, "a token", TOKEN, &[200][..]),
+        (&plain, "a signature", SIGNED, &[200]),
+        (&plain, "the same signature", SIGNED, &[401]),
+        (&plain, "an answer in an answer", ECHO, &[200]),
+        (&framed, "a token in frames", TOKEN_FRAMES, &[200]),
+        (&framed, "a signature in frames", SIGNED_FRAMES, &[200]),
+        (&framed, "the same signature in frames", SIGNED_FRAMES, &[401]),
+        (&framed, "split", SPLIT_FRAMES, &[200]),
+        (&framed, "many", MANY_FRAMES, &[200, 200]),
     ] {
-        assert_eq!(server.answers(request), [expected], "{case}");
+        assert_eq!(server.answers(request), expected, "{case}");
     }
-    let forged = |request: &[u8], from: &str, to: &str| {
-        let text = String::from_utf8(request.to_vec()).expect("a text");
-        assert!(text.contains(from), "{text}");
-        server.answers(text.replacen(from, to, 1).as_bytes())
-    };
-    assert_eq!(forged(TOKEN, "Bearer e", "Bearer f"), [401]);
-    assert_eq!(forged(SIGNED, "nonce=\"1\"", "nonce=\"2\""), [401]);
+    for (server, request, from, to) in [
+        (&plain, TOKEN, "Bearer e", "Bearer f"),
+        (&plain, SIGNED, "nonce=\"1\"", "nonce=\"2\""),
+        (&framed, TOKEN_FRAMES, "Bearer e", "Bearer f"),
+        (&framed, SIGNED_FRAMES, "nonce=\"1\"", "nonce=\"2\""),
+    ] {
+        let at = request.windows(from.len()).position(|bytes| bytes == from.as_bytes());
+        let at = at.expect("it has that");
+        let mut forged = request.to_vec();
+        forged.splice(at..at + from.len(), to.bytes());
+        assert_eq!(server.answers(&forged), [401], "{to}");
+    }
 }

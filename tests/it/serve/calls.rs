@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use aral_contract::Digest;
+use aral_fuzzing::http2;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ use crate::support::mcp::assert_recorded;
 use crate::support::server::{Server, desk};
 use crate::support::setup;
 use crate::support::tls::Authority;
-use crate::support::wire::{Wire, http2, http2_reset, request};
+use crate::support::wire::{Wire, request};
 
 const ECHO: &str = "runtime-echo-tool";
 
@@ -289,10 +290,12 @@ fn a_call_without_a_key_ends_with_its_request() {
 
     // Over HTTP/2 the connection goes on.
     let mut stream = authority.client().http2(server.at(1));
-    let bytes = http2(path, &fields(&parent(second)), "{}");
-    stream.write_all(&bytes).expect("it takes it");
+    let asked = http2::request("POST", path, &fields(&parent(second)), "{}");
+    stream
+        .write_all(&[http2::PREFACE, &asked].concat())
+        .expect("it takes it");
     assert_recorded(&desk, "invocation_started", &[second]);
-    stream.write_all(&http2_reset()).expect("it takes it");
+    stream.write_all(&http2::reset()).expect("it takes it");
     assert_cancelled(&desk, second);
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use aral_contract::metric;
+use aral_fuzzing::http2;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -17,7 +18,7 @@ use crate::support::guests::*;
 use crate::support::mcp::assert_recorded;
 use crate::support::server::{Server, desk};
 use crate::support::tls::Authority;
-use crate::support::wire::{Wire, http2, request};
+use crate::support::wire::{Wire, request};
 
 const ECHO: &str = "runtime-echo-tool";
 
@@ -452,8 +453,10 @@ fn drain_ms_warns_where_a_caller_waits() {
         let mut stream = authority.client().http2(server.address());
         let parent = format!("00-{TRACE}-b7ad6b7169203331-01");
         let fields = [("content-type", "application/json"), ("traceparent", parent.as_str())];
-        let asked = http2(&format!("/v1/invoke/{capability}"), &fields, input);
-        stream.write_all(&asked).expect("it takes it");
+        let asked = http2::request("POST", &format!("/v1/invoke/{capability}"), &fields, input);
+        stream
+            .write_all(&[http2::PREFACE, &asked].concat())
+            .expect("it takes it");
         if answered {
             read_answer(&mut stream);
         } else {

@@ -195,31 +195,6 @@ impl Wire {
     }
 }
 
-/// A frame of HTTP/2 (RFC 9113, section 4.1) of the stream 1.
-fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("it is short").to_be_bytes();
-    [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
-}
-
-/// The beginning of a connection of HTTP/2 with one `POST` to `localhost`.
-pub(crate) fn http2(path: &str, fields: &[(&str, &str)], body: &str) -> Vec<u8> {
-    let text = |text: &str| [&[u8::try_from(text.len()).expect("it is short")][..], text.as_bytes()].concat();
-    // `:method POST` and `:scheme https` by their numbers, `:path` and `:authority` by those of their names (RFC 7541).
-    let mut block = [&[0x83, 0x87, 0x04][..], &text(path), &[0x01], &text("localhost")].concat();
-    for (name, value) in fields {
-        block.push(0);
-        block.extend([text(name), text(value)].concat());
-    }
-    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    let (headers, data) = (frame(1, 4, &block), frame(0, 1, body.as_bytes()));
-    [&preface[..], &headers, &data].concat()
-}
-
-/// Takes that request back.
-pub(crate) fn http2_reset() -> Vec<u8> {
-    frame(3, 0, &[0, 0, 0, 8])
-}
-
 /// The bytes of a request; `Host` and `Content-Length` stand in it unless `fields` say otherwise.
 pub(crate) fn request(method: &str, path: &str, fields: &[(&str, &str)], body: &str) -> String {
     let has = |name: &str| fields.iter().any(|(field, _)| field.eq_ignore_ascii_case(name));
