@@ -29,6 +29,27 @@ const LEADS_OUT_OR_FORBIDDEN: &str = "the path leads out of the granted folder, 
 /// it opens below another, which may be the same one again.
 const SHOWN_BYTES_MAX: usize = 4096;
 
+/// Parts of one path that a guest names; `.` and empty ones are none. Stops deep paths from using up the descriptors of the host: where
+/// the kernel does not follow a path (`openat2` is forbidden, or things are renamed all the time), each part of it is opened, and stays
+/// open until the last one is found.
+pub(super) const PATH_PARTS_MAX: usize = 64;
+/// The same in bytes. Stops long paths from filling memory: a path that the kernel does not follow is taken apart as a whole first.
+pub(super) const PATH_BYTES_MAX: usize = 4096;
+
+/// Why a path is refused, wherever it leads.
+fn too_long(path: &str) -> Option<String> {
+    let step = "open a folder on the way first, and go on from there";
+    let bytes = path.len();
+    if bytes > PATH_BYTES_MAX {
+        return Some(format!(
+            "the path has {bytes} bytes, and may have at most {PATH_BYTES_MAX}: {step}"
+        ));
+    }
+    let parts = Path::new(path).components().count();
+    (parts > PATH_PARTS_MAX)
+        .then(|| format!("the path has {parts} parts, and may have at most {PATH_PARTS_MAX}: {step}"))
+}
+
 /// What is shown of a path below another.
 fn shown(base: &str, path: &str) -> String {
     let whole = match (base, path) {
@@ -91,6 +112,7 @@ impl<'a> FilesView<'a> {
             self.files.record_denial(&place, permission, NOT_GRANTED);
             return Err(ErrorCode::NotPermitted.into());
         }
+        self.bounded(&place, path)?;
         self.files.record_use(&place, permission);
         Ok(place)
     }
@@ -100,6 +122,7 @@ impl<'a> FilesView<'a> {
         let place = self.place(handle, path)?;
         let why = match self.access(&place) {
             Access::Write { .. } => {
+                self.bounded(&place, path)?;
                 self.files.record_use(&place, Permission::FileWrite);
                 let quota = self.files.quotas.get(place.mount).map(Arc::clone);
                 let quota = quota.ok_or_else(|| FsError::trap(wasmtime::format_err!("a folder without a quota")))?;
@@ -110,6 +133,14 @@ impl<'a> FilesView<'a> {
         };
         self.files.record_denial(&place, Permission::FileWrite, why);
         Err(ErrorCode::NotPermitted.into())
+    }
+
+    /// Refuses a path that would take too much of the host, before anything is asked about it. The refusal is on record.
+    fn bounded(&self, place: &Place, path: &str) -> FsResult<()> {
+        too_long(path).map_or(Ok(()), |why| {
+            self.deny(place, &why);
+            Err(ErrorCode::NameTooLong.into())
+        })
     }
 
     /// Refuses what no grant opens.

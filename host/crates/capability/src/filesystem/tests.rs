@@ -25,6 +25,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 use wasmtime_wasi::p2::bindings::io::streams::{HostInputStream, HostOutputStream};
 use wasmtime_wasi::p2::{FsError, StreamError};
 
+use super::access::{PATH_BYTES_MAX, PATH_PARTS_MAX};
 use super::*;
 use crate::bound::Services;
 use crate::testing::{self, Kept, Trial, one_thread, with_a_slow_disk};
@@ -504,6 +505,103 @@ fn nothing_is_asked_of_a_disk_without_a_turn() {
         assert!(world.view().is_same_object(again(&file), again(&file)).await.unwrap());
         assert!(!world.view().is_same_object(again(&file), again(&folder)).await.unwrap());
     });
+}
+
+/// A path through so many folders, each in the one before.
+fn deep(parts: usize) -> String {
+    vec!["a"; parts].join("/")
+}
+
+/// Each of these is refused for its path, and waits for nothing.
+macro_rules! assert_too_long {
+    ($($operation:expr;)+) => { $(
+        let answer = $operation.now_or_never().map(|answer| answer.map(drop).map_err(code));
+        assert_eq!(answer, Some(Err(ErrorCode::NameTooLong)), "{}", stringify!($operation));
+    )+ };
+}
+
+#[tokio::test]
+async fn a_path_that_would_take_too_much_of_the_host_is_refused_before_anything_is_asked() {
+    for (path, why) in [
+        (deep(PATH_PARTS_MAX + 1), "65 parts"),
+        (format!("{}/..", deep(PATH_PARTS_MAX)), "65 parts"),
+        ("a".repeat(PATH_BYTES_MAX + 1), "4097 bytes"),
+        ("../".repeat(1 << 20), "3145728 bytes"),
+    ] {
+        let mut world = World::new(0, 0);
+        fs::create_dir_all(world.path("out").join(deep(PATH_PARTS_MAX + 1))).unwrap();
+        let (data, out) = (world.preopen("/data"), world.preopen("/out"));
+        // Whoever asks for a turn waits.
+        let turns: Vec<_> = std::iter::from_fn(|| world.files.work.turn_now()).collect();
+        let (handle, path) = (|| again(&out), || path.clone());
+        let (direct, now) = (PathFlags::empty(), || NewTimestamp::Now);
+        assert_too_long! {
+            world.view().open_at(handle(), direct, path(), none(), READ);
+            world.view().open_at(handle(), direct, path(), CREATE, WRITE);
+            world.view().create_directory_at(handle(), path());
+            world.view().rename_at(handle(), path(), handle(), "new".to_owned());
+            world.view().remove_directory_at(handle(), path());
+            world.view().unlink_file_at(handle(), path());
+            world.view().set_times_at(handle(), direct, path(), now(), now());
+            world.view().stat_at(handle(), direct, path());
+            world.view().readlink_at(handle(), path());
+            world.view().metadata_hash_at(handle(), direct, path());
+        }
+        // No use of the folder is on record, and each refusal is.
+        let recorded = world.kept.host_calls();
+        assert_eq!(recorded.len(), 10, "{recorded:?}");
+        for (permission, _, reason) in &recorded {
+            let is_told = reason.as_ref().is_some_and(|reason| reason.contains(why));
+            assert!(*permission == Permission::FileWrite && is_told, "{why}: {recorded:?}");
+        }
+        // The other path of the two is well, and uses the folder.
+        assert_too_long! {
+            world.view().rename_at(handle(), "old.txt".to_owned(), handle(), path());
+            world.view().stat_at(again(&data), direct, path());
+        }
+        let later = world.kept.host_calls().split_off(10);
+        let later: Vec<_> = later.iter().map(|(by, _, reason)| (*by, reason.is_some())).collect();
+        let (read, write) = (Permission::FileRead, Permission::FileWrite);
+        assert_eq!(later, [(write, false), (write, true), (read, true)]);
+        drop(turns);
+    }
+}
+
+#[tokio::test]
+async fn a_path_of_as_many_parts_and_bytes_as_it_may_have_is_followed() {
+    let mut world = World::new(100, 10);
+    let folder = deep(PATH_PARTS_MAX - 1);
+    fs::create_dir_all(world.path("out").join(&folder)).unwrap();
+    let (old, new) = (format!("{folder}/old"), format!("{folder}/new"));
+    assert!(world.open("/out", &old, CREATE, WRITE).await.is_ok());
+    let out = world.preopen("/out");
+    let mut view = world.view();
+    let moved = view.rename_at(again(&out), old, again(&out), new.clone()).await;
+    moved.map_err(code).unwrap();
+    fs::write(world.path("out/f"), "").unwrap();
+    // One byte of the system's own stands behind the path.
+    let dots = "./".repeat(PATH_BYTES_MAX / 2 - 1);
+    for path in [
+        new,
+        format!("{folder}//./new"),
+        format!("{folder}/.."),
+        format!("{dots}f"),
+    ] {
+        let mut view = world.view();
+        let looked = view.stat_at(again(&out), PathFlags::empty(), path.clone()).await;
+        assert!(looked.is_ok(), "{path}");
+    }
+}
+
+#[test]
+fn the_bounds_of_paths_stand_in_the_document() {
+    let document = include_str!("../../../../../docs/defaults.md");
+    let row = format!("| `PATH_PARTS_MAX`, `PATH_BYTES_MAX` of files | {PATH_PARTS_MAX}, {PATH_BYTES_MAX} |");
+    let all = PATH_PARTS_MAX * work::FILE_WORK_MAX;
+    let at_once = format!("{} for one persona, {all} for all", all / work::FILE_WORK_SHARE);
+    for text in [row, at_once] {
+        assert!(document.contains(&text), "docs/defaults.md does not say {text}");
+    }
 }
 
 #[tokio::test]

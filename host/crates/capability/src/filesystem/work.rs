@@ -15,10 +15,10 @@ use crate::places::{Place, Places};
 /// Things that all guests together do with files at once: a quarter of the threads that tokio has by itself for what may block.
 /// Stops mounts that hang from taking all of them, however many calls there are: the audit log, the store and the administration
 /// want them too.
-const FILE_WORK_MAX: usize = 128;
+pub(super) const FILE_WORK_MAX: usize = 128;
 /// The guests of one persona may do one in so many of them. Stops those of one from keeping all others from files through a mount
 /// that hangs.
-const FILE_WORK_SHARE: usize = 4;
+pub(super) const FILE_WORK_SHARE: usize = 4;
 /// Things that one call does with files at once. Stops a call from holding all threads of the host that may block, which a
 /// slow disk or mount does not give back: files of other calls, the audit log and the store want them too.
 pub(super) const FILE_WORK_PER_CALL_MAX: usize = 8;
