@@ -8,6 +8,8 @@ use aral_contract::document::Verified;
 use aral_contract::{Clock as _, Failure, Metering};
 use aral_runtime::{Runtime, RuntimeError, RuntimeOptions, SystemClock, files};
 use jiff::Timestamp;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
+use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use super::Check;
 use crate::cli::build::TARGET;
@@ -17,8 +19,6 @@ use crate::cli::session;
 
 /// Linux that walks the dirty pages of a pool slot without faulting (`PAGEMAP_SCAN`), so that resetting one is cheap.
 const PAGEMAP_SCAN_SINCE: (u32, u32) = (6, 7);
-/// Linux with `openat2` and `pidfd_open`, by which folders are opened and programs watched.
-const KERNEL_SINCE: (u32, u32) = (5, 6);
 /// Days before a manifest, a persona or a key expires at which it is time to replace it.
 pub(super) const EXPIRES_SOON_DAYS: i64 = 14;
 
@@ -192,35 +192,63 @@ fn probe(dir: &cap_std::fs::Dir) -> Result<(), files::FilesError> {
     })
 }
 
-/// What the kernel can do.
+/// What the kernel can do, and lets this process do: a sandbox around the host may forbid what its release has.
 pub(crate) fn machine() -> Vec<Check> {
+    vec![paths(ask_openat2()), programs(ask_pidfd_open()), pagemap_scan()]
+}
+
+fn ask_openat2() -> rustix::io::Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat2(CWD, "/", flags, Mode::empty(), ResolveFlags::NO_MAGICLINKS).map(drop)
+}
+
+fn ask_pidfd_open() -> rustix::io::Result<()> {
+    pidfd_open(getpid(), PidfdFlags::NONBLOCK).map(drop)
+}
+
+/// Whether the kernel follows the paths of guests. Else the host does.
+fn paths(asked: rustix::io::Result<()>) -> Check {
+    match asked {
+        Ok(()) => Check::ok("paths", "the kernel follows the paths of guests (openat2)"),
+        Err(error) => Check::warn(
+            "paths",
+            format!(
+                "the kernel does not follow the paths of guests (openat2: {error}): the host does, which takes longer and many \
+                 descriptors"
+            ),
+            "use Linux 5.6 or later, and allow openat2 in the sandbox around the host; or raise `open_files_max` in [process] of \
+             aral.toml by 8192",
+        ),
+    }
+}
+
+/// Whether programs can be watched. None is run otherwise.
+fn programs(asked: rustix::io::Result<()>) -> Check {
+    match asked {
+        Ok(()) => Check::ok("programs", "the kernel says when a program ends (pidfd_open)"),
+        Err(error) => Check::fail(
+            "programs",
+            format!("the kernel does not say when a program ends (pidfd_open: {error}): capabilities can run none"),
+            "use Linux 5.10 or later, and allow pidfd_open in the sandbox around the host",
+        ),
+    }
+}
+
+fn pagemap_scan() -> Check {
     let text = crate::cli::files::text(Path::new("/proc/sys/kernel/osrelease")).unwrap_or_default();
-    let Some(release) = release(&text) else {
-        return vec![Check::warn("kernel", "its release is not known", "mount /proc")];
-    };
     let shown = text.trim();
-    let kernel = if release >= KERNEL_SINCE {
-        Check::ok("kernel", format!("Linux {shown} has openat2 and pidfd_open"))
-    } else {
-        Check::fail(
-            "kernel",
-            format!("Linux {shown} lacks openat2 or pidfd_open"),
-            "use Linux 5.6 or later",
-        )
-    };
-    let scan = if release >= PAGEMAP_SCAN_SINCE {
-        Check::ok(
+    match release(&text) {
+        None => Check::warn("pagemap scan", "the kernel's release is not known", "mount /proc"),
+        Some(release) if release >= PAGEMAP_SCAN_SINCE => Check::ok(
             "pagemap scan",
             format!("Linux {shown} resets pool slots by scanning their dirty pages"),
-        )
-    } else {
-        Check::warn(
+        ),
+        Some(_) => Check::warn(
             "pagemap scan",
             format!("Linux {shown} lacks it: calls take longer"),
             "use Linux 6.7 or later",
-        )
-    };
-    vec![kernel, scan]
+        ),
+    }
 }
 
 /// The first two numbers of a release such as `6.12.0-rc1`.
@@ -252,7 +280,36 @@ pub(crate) fn target() -> Check {
 
 #[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
+    use super::super::Status;
     use super::*;
+
+    #[test]
+    fn what_the_kernel_does_not_let_this_process_do_is_told_whatever_its_release_is() {
+        // What they ask is well formed, wherever this runs.
+        for asked in [ask_openat2(), ask_pidfd_open()] {
+            assert!(matches!(asked, Ok(()) | Err(Errno::PERM | Errno::NOSYS)), "{asked:?}");
+        }
+        assert_eq!(paths(Ok(())).status, Status::Ok);
+        assert_eq!(programs(Ok(())).status, Status::Ok);
+        for error in [Errno::PERM, Errno::NOSYS] {
+            let told = paths(Err(error));
+            assert_eq!(told.status, Status::Warn, "it works, with more descriptors");
+            assert!(told.detail.contains(&error.to_string()), "{}", told.detail);
+            assert!(told.fix.unwrap().contains("open_files_max"));
+            let told = programs(Err(error));
+            assert_eq!(told.status, Status::Fail, "no program runs");
+            assert!(told.detail.contains(&error.to_string()), "{}", told.detail);
+        }
+    }
+
+    #[test]
+    fn the_descriptors_to_add_are_those_of_the_document() {
+        let document = include_str!("../../../../docs/defaults.md");
+        let fix = paths(Err(Errno::PERM)).fix.unwrap();
+        assert!(fix.contains("by 8192") && document.contains("raise `open_files_max` by 8192"));
+    }
 
     #[test]
     fn releases() {
