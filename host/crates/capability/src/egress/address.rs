@@ -58,7 +58,11 @@ const IPV6: &[([u16; 8], u8, &str)] = &[
     ([0, 0, 0, 0, 0xffff, 0, 0, 0], 96, "an IPv4-translated address"),
     ([0, 0, 0, 0, 0, 0, 0, 0], 96, "an IPv4-compatible address"),
     ([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96, "a NAT64 address"),
-    ([0x64, 0xff9b, 1, 0, 0, 0, 0, 0], 48, "a local NAT64 address"),
+    (
+        [0x64, 0xff9b, 1, 0, 0, 0, 0, 0],
+        48,
+        "a local NAT64 address, which only a network of 96 bits or more names",
+    ),
     ([0x100, 0, 0, 0, 0, 0, 0, 0], 64, "discard-only"),
     ([0x2001, 0, 0, 0, 0, 0, 0, 0], 32, "a Teredo address"),
     ([0x2001, 2, 0, 0, 0, 0, 0, 0], 48, "benchmarking"),
@@ -74,6 +78,19 @@ const IPV6: &[([u16; 8], u8, &str)] = &[
     ([0xfec0, 0, 0, 0, 0, 0, 0, 0], 10, "site-local"),
     ([0xff00, 0, 0, 0, 0, 0, 0, 0], 8, "multicast"),
 ];
+
+/// Length of the shortest network that names a local NAT64 address. Where in such an address IPv4 stands depends on how long the
+/// prefix of the translator is, 48, 56, 64 or 96 bits (RFC 6052), which is not known here. Of a network of 96 bits or more, whoever
+/// answers for a name can choose the last 32 bits alone, and those are looked at.
+const LOCAL_NAT64_BITS_MIN: u8 = 96;
+
+fn names(network: &IpNet, address: IpAddr) -> bool {
+    let bits_min = match address {
+        IpAddr::V6(address) if matches!(address.segments(), [0x64, 0xff9b, 1, ..]) => LOCAL_NAT64_BITS_MIN,
+        IpAddr::V4(_) | IpAddr::V6(_) => 0,
+    };
+    network.prefix_len() >= bits_min && network.contains(&address)
+}
 
 fn class_of_ipv4(address: Ipv4Addr) -> Option<&'static str> {
     let bits = address.to_bits();
@@ -113,7 +130,7 @@ fn hidden_ipv4(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
 /// Whether `address` may be dialled. Each view of it, itself and any IPv4 address that it hides, must be public or lie in
 /// one of `networks`: naming a NAT64 prefix does not open the loopback behind it.
 pub fn check(address: IpAddr, networks: &[IpNet]) -> Result<(), Forbidden> {
-    let named = |address: IpAddr| networks.iter().any(|network| network.contains(&address));
+    let named = |address: IpAddr| networks.iter().any(|network| names(network, address));
     let view = |address: IpAddr, class: Option<&'static str>| match class {
         Some(class) if !named(address) => Err(Forbidden { address, class }),
         Some(_) | None => Ok(()),
@@ -285,6 +302,34 @@ mod tests {
         );
         assert!(allowed("64:ff9b::93.184.216.34", &["64:ff9b::/96"]));
         assert!(allowed("64:ff9b::127.0.0.1", &["64:ff9b::/96", "127.0.0.0/8"]));
+    }
+
+    #[test]
+    fn a_local_nat64_network_opens_nothing_where_the_place_of_ipv4_is_not_known() {
+        for (network, is_open) in [
+            ("::/0", false),
+            ("64:ff9b:1::/48", false),
+            ("64:ff9b:1::/64", false),
+            ("64:ff9b:1::/95", false),
+            ("64:ff9b:1::/96", true),
+            ("64:ff9b:1::5db8:d822/128", true),
+        ] {
+            assert_eq!(allowed("64:ff9b:1::5db8:d822", &[network]), is_open, "{network}");
+        }
+        // 10.0.0.5 for a translator with a prefix of 64 bits, and with one of 48. The last 32 bits are public.
+        for hidden in ["64:ff9b:1:0:a:0:508:808", "64:ff9b:1:a00:0:500:808:808"] {
+            for network in ["64:ff9b:1::/48", "64:ff9b:1::/64", "64:ff9b:1::/96"] {
+                assert!(!allowed(hidden, &[network]), "{hidden} was allowed by {network}");
+            }
+        }
+        assert!(!allowed("64:ff9b:1::10.0.0.5", &["64:ff9b:1::/96"]));
+        assert!(allowed("64:ff9b:1::10.0.0.5", &["64:ff9b:1::/96", "10.0.0.0/8"]));
+        let error = check(
+            "64:ff9b:1::5db8:d822".parse().unwrap(),
+            &["64:ff9b:1::/48".parse().unwrap()],
+        )
+        .unwrap_err();
+        assert!(error.to_string().contains("96 bits or more"), "{error}");
     }
 
     #[test]
