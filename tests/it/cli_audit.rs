@@ -434,6 +434,47 @@ fn an_export_is_the_log_byte_for_byte() {
 }
 
 #[test]
+fn who_reads_a_log_that_lacks_a_segment_is_told_so_and_does_not_take_it_for_the_end() {
+    let desk = Desk::new();
+    desk.aral(&["memory", "keygen", "master.key"]).assert("keygen", 0, &[]);
+    desk.configure(|config| {
+        config["memory"] = json!({ "dir": "store", "master_key": { "file": "master.key" } });
+        config["audit"]["segment_bytes_max"] = json!(1024);
+    });
+    for name in ["one", "two", "three", "four", "five"] {
+        desk.feed(&["secret", "put", name, "-"], b"0123456789abcdef")
+            .assert("put", 0, &[]);
+    }
+    let entries = std::fs::read_dir(desk.path("audit")).expect("a folder");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let mut segments: Vec<PathBuf> = paths
+        .filter(|path| path.extension().is_some_and(|name| name == "jsonl"))
+        .collect();
+    segments.sort();
+    assert!(segments.len() >= 5, "{segments:?}");
+    let first: u64 = segments[2]
+        .file_stem()
+        .and_then(|digits| digits.to_str()?.parse().ok())
+        .expect("a number");
+    let query = ["audit", "query"];
+    let json = ["audit", "query", "--json"];
+    let export = ["audit", "export", "--out", "export.jsonl"];
+    let tail = ["audit", "tail", "-n", "100"];
+    let follow = ["audit", "tail", "-n", "100", "-f"];
+    desk.aral(&query).assert("the control", 0, &[]);
+    std::fs::remove_file(&segments[2]).expect("a file");
+    let verbs: [&[&str]; 5] = [&query, &json, &export, &tail, &follow];
+    for verb in verbs {
+        let run = desk.aral(verb);
+        assert_eq!(run.code, 8, "{verb:?}: {run:#?}");
+        let words = format!("record {first} is damaged or gone");
+        let is_told = run.stdout.contains(&words) || run.stderr.contains(&words);
+        assert!(is_told, "{verb:?}: {run:#?}");
+    }
+    assert!(!PathBuf::from(desk.path("export.jsonl")).exists(), "half an export");
+}
+
+#[test]
 fn the_end_of_the_log_is_shown_and_followed_while_it_is_written() {
     use std::io::{BufRead as _, BufReader};
     let desk = desk();

@@ -26,8 +26,8 @@ pub enum ReadError {
         /// What there is.
         first: u64,
     },
-    /// A line that is no record where one should be.
-    #[error("record {seq} is damaged; run `aral audit verify`")]
+    /// A line that is no record where one should be, or nothing where others follow.
+    #[error("record {seq} is damaged or gone; run `aral audit verify`")]
     Damaged {
         /// Which.
         seq: u64,
@@ -78,8 +78,8 @@ pub struct Cursor {
     next: u64,
     /// The segment that is being read.
     reader: Option<SegmentReader>,
-    /// Where in a segment a line began that was not whole yet.
-    torn: Option<(u64, u64)>,
+    /// The segment that is opened anew before anything else is read, and where a line begins in it.
+    resume: Option<(u64, u64)>,
     /// What retention removes before it is read is left out; else that is an error.
     leaves_out: bool,
 }
@@ -129,14 +129,14 @@ impl Cursor {
             dir,
             next: seq,
             reader: None,
-            torn: None,
+            resume: None,
             leaves_out: false,
         }
     }
 
     /// Before another record. Its segment is opened anew.
     pub(crate) fn go_to(&mut self, seq: u64) {
-        (self.next, self.reader, self.torn) = (seq, None, None);
+        (self.next, self.reader, self.resume) = (seq, None, None);
     }
 
     /// The number of the next record.
@@ -147,22 +147,48 @@ impl Cursor {
     /// The next record; none: there is none yet.
     ///
     /// # Errors
-    /// [`ReadError`].
+    /// [`ReadError`]. Retention removes the oldest segments first, and a segment is complete before the next one is begun. So a
+    /// record is gone, and not removed or yet to come, if nothing whole stands where it should be, in a segment that is there, and
+    /// a later segment is there as well.
     pub fn advance(&mut self) -> Result<Option<Entry>, ReadError> {
+        // The segment that is complete, since a later one was there before it was read to its end.
+        let mut complete = None;
         loop {
             let Some(mut reader) = self.current()? else {
                 return Ok(None);
             };
-            match reader.advance()? {
+            let first = reader.header.first;
+            let read = reader.advance()?;
+            // What is read again: a line that is not whole yet, and one that nobody gets past.
+            let place = Some((first, reader.lines.offset()));
+            match read {
                 Next::Whole => {}
-                Next::Torn => {
-                    self.torn = Some((reader.header.first, reader.lines.offset()));
-                    return Ok(None);
-                }
-                Next::End => {
-                    if !self.goes_on(reader.header.first)? {
-                        self.reader = Some(reader);
-                        return Ok(None);
+                Next::Torn | Next::End => {
+                    if reader.lines.is_too_long() {
+                        self.resume = place;
+                        return Err(ReadError::Damaged { seq: self.next });
+                    }
+                    match self.behind(first)? {
+                        Behind::Next => {}
+                        Behind::Nothing if read == Next::Torn => {
+                            self.resume = place;
+                            return Ok(None);
+                        }
+                        Behind::Nothing => {
+                            self.reader = Some(reader);
+                            return Ok(None);
+                        }
+                        // Some of it may have come since it was read, and nothing more comes to it.
+                        Behind::Later if complete != Some(first) => {
+                            (complete, self.resume) = (Some(first), place);
+                        }
+                        Behind::Later => {
+                            // Retention may have removed it while the folder was listed, and others behind it.
+                            if segment::is_there(&self.dir, first)? {
+                                self.resume = place;
+                                return Err(ReadError::Damaged { seq: self.next });
+                            }
+                        }
                     }
                     continue;
                 }
@@ -176,6 +202,7 @@ impl Cursor {
                 Line::Record(link) if link.seq < self.next => None,
                 Line::Checkpoint(_) => None,
                 Line::Record(_) | Line::Segment(_) | Line::Unknown => {
+                    self.resume = place;
                     return Err(ReadError::Damaged { seq: self.next });
                 }
             };
@@ -192,7 +219,7 @@ impl Cursor {
         if let Some(reader) = self.reader.take() {
             return Ok(Some(reader));
         }
-        if let Some((first, offset)) = self.torn.take() {
+        if let Some((first, offset)) = self.resume.take() {
             match SegmentReader::resume(&self.dir, first, offset) {
                 // Retention removed it since.
                 Err(error) if error.is_not_found() => {}
@@ -223,13 +250,32 @@ impl Cursor {
         }
     }
 
-    /// Whether there is something behind the segment that was read: the next one, or, if retention removed both, a later one.
-    fn goes_on(&self, current: u64) -> Result<bool, ReadError> {
+    /// What there is behind the segment that was read. A listing is no picture of one moment: of segments that are begun or removed
+    /// meanwhile, it may have a later one without an earlier one.
+    fn behind(&self, current: u64) -> Result<Behind, ReadError> {
         let segments = segment::list(&self.dir)?;
-        let next = segments.iter().any(|segment| segment.first == self.next);
+        let is_next = current != self.next && segments.iter().any(|segment| segment.first == self.next);
         let is_removed = segments.first().is_some_and(|oldest| oldest.first > self.next);
-        Ok(is_removed || (next && current != self.next))
+        let is_later = segments.last().is_some_and(|newest| newest.first > self.next);
+        Ok(if is_next || is_removed {
+            Behind::Next
+        } else if is_later {
+            Behind::Later
+        } else {
+            Behind::Nothing
+        })
     }
+}
+
+/// What there is behind a segment that was read as far as it goes.
+#[derive(Debug)]
+enum Behind {
+    /// No segment yet.
+    Nothing,
+    /// The one with the next record, or, if retention removed both, the oldest one that is left.
+    Next,
+    /// One that begins later.
+    Later,
 }
 
 impl Iterator for Cursor {

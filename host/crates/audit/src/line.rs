@@ -159,6 +159,11 @@ impl<R: BufRead> Lines<R> {
         &self.buffer
     }
 
+    /// Whether more stands there than a line may have. What is being written is never so long.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.buffer.len() > LINE_BYTES_MAX
+    }
+
     /// Where it begins in the file.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
@@ -229,6 +234,12 @@ mod tests {
         let mut lines = Lines::new(&endless[..], 0);
         assert_eq!(lines.advance().unwrap(), Next::Torn);
         assert!(lines.line().len() <= LINE_BYTES_MAX + 1);
+        assert!(lines.is_too_long());
+        let longest = [vec![b'x'; LINE_BYTES_MAX], b"\n".to_vec()].concat();
+        for (text, next) in [(&longest[..], Next::Whole), (&longest[..LINE_BYTES_MAX], Next::Torn)] {
+            let mut lines = Lines::new(text, 0);
+            assert_eq!((lines.advance().unwrap(), lines.is_too_long()), (next, false));
+        }
     }
 
     proptest::proptest! {

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::LogOptions;
     use crate::convert::convert;
-    use crate::testing::{blinder, event, options, session, start, try_open};
+    use crate::testing::{Damage, blinder, event, firsts, options, session, start, try_open};
 
     fn ended(capability: &str, trace: u8, second: u64) -> Event {
         Event {
@@ -430,6 +430,84 @@ mod tests {
         assert!(matches!(cursor.next().unwrap(), Err(ReadError::Damaged { seq: 42 })));
     }
 
+    /// A log of which a few records make a segment.
+    fn small_segments(folder: &Path) -> LogOptions {
+        LogOptions {
+            segment_bytes_max: 1200,
+            ..options(folder)
+        }
+    }
+
+    /// Writes so many records, one by one.
+    fn write(log: &crate::AuditLog, count: u64) {
+        for number in 0..count {
+            log.record(event(&number.to_string()));
+            log.flush().unwrap();
+        }
+    }
+
+    #[test]
+    fn what_is_gone_or_cut_off_before_later_segments_is_damage_and_not_the_end() {
+        for damage in Damage::ALL {
+            let folder = tempfile::tempdir().unwrap();
+            let options = small_segments(folder.path());
+            let log = session(&options, 0);
+            write(&log, 60);
+            log.close().unwrap();
+            let all: Result<Vec<_>, _> = query(&options.directory, Filter::default()).unwrap().collect();
+            assert_eq!(all.unwrap().len(), 61, "the control");
+            let seq = damage.happens(&options);
+            let is_told = |error: &ReadError| matches!(error, ReadError::Damaged { seq: told } if *told == seq);
+            let found: Result<Vec<_>, _> = query(&options.directory, Filter::default()).unwrap().collect();
+            assert!(found.as_ref().is_err_and(is_told), "{damage:?}: {found:?}");
+            // However often it is asked.
+            let mut oldest = Cursor::oldest(&options.directory).unwrap();
+            let read = oldest.by_ref().take_while(Result::is_ok).count();
+            assert_eq!(read as u64, seq, "{damage:?}");
+            let again = oldest.advance();
+            assert!(again.as_ref().is_err_and(is_told), "{damage:?}: {again:?}");
+            // Also by whoever wants that record first, as a copy that goes on there. Behind a line that does not end it is there.
+            let there = Cursor::open(&options.directory, seq).unwrap().advance();
+            let is_right = match damage {
+                Damage::Gone | Damage::Cut | Damage::Torn => there.as_ref().is_err_and(is_told),
+                Damage::Endless => there.is_ok(),
+            };
+            assert!(is_right, "{damage:?}: {there:?}");
+        }
+    }
+
+    #[test]
+    fn a_cursor_that_stood_at_the_end_reads_what_came_behind_it_there_and_in_later_segments() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = small_segments(folder.path());
+        let log = session(&options, 0);
+        let mut cursor = Cursor::oldest(&options.directory).unwrap();
+        assert_eq!(cursor.by_ref().count(), 1);
+        write(&log, 60);
+        log.close().unwrap();
+        assert!(firsts(&options).len() > 6);
+        assert!(cursor.map(|entry| entry.unwrap().seq).eq(1..61));
+    }
+
+    #[test]
+    fn a_cursor_that_stood_at_a_torn_end_reads_what_the_next_host_wrote_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = small_segments(folder.path());
+        session(&options, 2).close().unwrap();
+        let newest = crate::segment::file_name(*firsts(&options).last().unwrap());
+        let mut file = files_dir(&options)
+            .open_with(newest, OpenOptions::new().append(true))
+            .unwrap();
+        file.write_all(b"{\"seq\":3,\"prev\":\"00").unwrap();
+        let mut cursor = Cursor::oldest(&options.directory).unwrap();
+        assert!(cursor.by_ref().map(|entry| entry.unwrap().seq).eq(0..3));
+        let log = session(&options, 0);
+        write(&log, 60);
+        log.close().unwrap();
+        assert!(firsts(&options).len() > 6);
+        assert!(cursor.map(|entry| entry.unwrap().seq).eq(3..64));
+    }
+
     fn files_dir(options: &LogOptions) -> cap_std::fs::Dir {
         aral_runtime::files::open_root(&options.directory).unwrap()
     }
@@ -454,7 +532,7 @@ mod tests {
         assert!(matches!(cursor.advance(), Err(ReadError::Gone { wanted: 0, first: there }) if there == first));
         // Who reads from the oldest on goes on with what is left.
         let mut oldest = Cursor::oldest(&options.directory).unwrap();
-        let firsts = crate::testing::firsts(&options);
+        let firsts = firsts(&options);
         let dir = aral_runtime::files::open_root(&options.directory).unwrap();
         dir.remove_file(crate::segment::file_name(first)).unwrap();
         assert_eq!(oldest.advance().unwrap().unwrap().seq, firsts[1]);

@@ -189,6 +189,16 @@ pub(crate) fn list(dir: &Dir) -> Result<Vec<Listed>, SegmentError> {
     Ok(segments)
 }
 
+/// Whether something still has the name of the segment that begins with this record.
+pub(crate) fn is_there(dir: &Dir, first: u64) -> Result<bool, SegmentError> {
+    let name = file_name(first);
+    match dir.symlink_metadata(&name) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(SegmentError::Read { name, source }),
+    }
+}
+
 /// A segment that is being read.
 #[derive(Debug)]
 pub(crate) struct SegmentReader {

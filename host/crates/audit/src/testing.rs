@@ -124,6 +124,44 @@ pub(crate) fn firsts(options: &LogOptions) -> Vec<u64> {
     segments.iter().map(|segment| segment.first).collect()
 }
 
+/// What can happen to a segment while later ones are there.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Damage {
+    /// The file is gone.
+    Gone,
+    /// Its last record is gone, and what follows in it.
+    Cut,
+    /// The same, but for the beginning of that record.
+    Torn,
+    /// More follows than a line may have.
+    Endless,
+}
+
+impl Damage {
+    pub(crate) const ALL: [Self; 4] = [Self::Gone, Self::Cut, Self::Torn, Self::Endless];
+
+    /// Happens to the third segment of a log. Returns the first record that cannot be read any more.
+    #[expect(clippy::disallowed_methods, reason = "a test damages a file")]
+    pub(crate) fn happens(self, options: &LogOptions) -> u64 {
+        let firsts = firsts(options);
+        assert!(firsts.len() >= 5, "{firsts:?}");
+        let path = options.directory.join(crate::segment::file_name(firsts[2]));
+        let text = std::fs::read_to_string(&path).unwrap();
+        let last = text.rfind("{\"seq\":").unwrap();
+        let (seq, left) = match self {
+            Self::Gone => {
+                std::fs::remove_file(&path).unwrap();
+                return firsts[2];
+            }
+            Self::Cut => (firsts[3] - 1, text[..last].to_owned()),
+            Self::Torn => (firsts[3] - 1, text[..last + 20].to_owned()),
+            Self::Endless => (firsts[3], text + &"x".repeat(70 << 10)),
+        };
+        std::fs::write(&path, left).unwrap();
+        seq
+    }
+}
+
 /// One session: what opening records, `count` records, and a checkpoint.
 pub(crate) fn session(options: &LogOptions, count: usize) -> AuditLog {
     let log = open(options);

@@ -137,7 +137,12 @@ impl Shipper {
             if end <= from {
                 return Ok(());
             }
-            let (rest, trouble) = match self.read(end) {
+            let read = match self.read(end) {
+                // It is on the disk, and after all that waiting in no file that can be found.
+                Ok(nothing) if nothing.is_empty() && wait >= BACK_OFF.1 => Err(ReadError::Damaged { seq: from }),
+                read => read,
+            };
+            let (rest, trouble) = match read {
                 Ok(batch) if !batch.is_empty() => match self.deliver(batch).await {
                     Ok(()) => {
                         self.remember(self.cursor.position()).await;
@@ -219,6 +224,7 @@ impl Shipper {
                 Ok(None) => break,
                 Err(error) if batch.is_empty() => return Err(error),
                 // What stands before it is delivered first; then it is met again.
+                Err(_) if self.cursor.position() == from => break,
                 Err(_) => {
                     self.cursor.go_to(from);
                     break;

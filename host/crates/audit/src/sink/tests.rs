@@ -13,7 +13,7 @@ use super::elastic::Elastic;
 use super::otlp::Otlp;
 use super::stream::Stream;
 use super::*;
-use crate::testing::{Listener, event, open, options, session};
+use crate::testing::{Damage, Listener, event, open, options, session};
 use crate::{AuditLog, LogOptions};
 
 type Script = VecDeque<Box<dyn FnOnce(&[Outgoing]) -> Delivery + Send>>;
@@ -592,6 +592,53 @@ async fn what_stands_before_a_damaged_record_is_delivered() {
     let status = status.borrow().clone();
     assert!(status.stopped && status.failing.is_some_and(|reason| reason.contains("record 3")));
     assert_eq!((status.position, log.holds().lowest()), (3, 3));
+}
+
+#[tokio::test]
+async fn a_sink_stops_where_a_segment_is_gone_or_cut_off_and_later_ones_are_there() {
+    for damage in Damage::ALL {
+        let folder = tempfile::tempdir().unwrap();
+        let options = LogOptions {
+            segment_bytes_max: 1200,
+            ..options(folder.path())
+        };
+        let log = session(&options, 60);
+        let exporter = Scripted::default();
+        let shipper = shipper(&log, exporter.clone());
+        let status = shipper.status();
+        log.end().unwrap();
+        let seq = damage.happens(&options);
+        let error = shipper.run().await.unwrap_err();
+        assert!(
+            matches!(error, crate::ReadError::Damaged { seq: told } if told == seq),
+            "{damage:?}: {error}"
+        );
+        assert!(exporter.taken().into_iter().eq(0..seq), "{damage:?}");
+        let status = status.borrow().clone();
+        assert!(status.stopped && status.failing.is_some(), "{damage:?}: {status:?}");
+        assert_eq!((status.position, log.holds().lowest()), (seq, seq), "{damage:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_stops_where_a_record_that_is_on_the_disk_is_in_no_file_for_a_minute() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = session(&options(folder.path()), 4);
+    let shipper = shipper(&log, Scripted::default());
+    let status = shipper.status();
+    let segment = crate::segment::file_name(0);
+    log.dir().rename(&segment, log.dir(), "away").unwrap();
+    let begun = tokio::time::Instant::now();
+    let error = shipper.run().await.unwrap_err();
+    assert!(matches!(error, crate::ReadError::Damaged { seq: 0 }), "{error}");
+    let waited = begun.elapsed();
+    assert!(
+        waited > Duration::from_secs(30) && waited < Duration::from_secs(90),
+        "{waited:?}"
+    );
+    let status = status.borrow().clone();
+    assert!(status.stopped, "{status:?}");
+    assert_eq!((status.position, log.holds().lowest()), (0, 0));
 }
 
 #[test]
