@@ -12,7 +12,7 @@ use crate::schema::{AuditEvent, Authentication, Repeated};
 use crate::text::Text;
 
 use aral_contract::event::{AuthenticationMethod, Severity};
-use aral_contract::{CapabilityId, network};
+use aral_contract::{CapabilityId, network, rule};
 
 /// Sources of one type of event that are told apart at once. Stops an attacker with many addresses from filling memory and the log:
 /// those beyond are counted together.
@@ -63,7 +63,9 @@ impl Source {
                 Some(event.operation.as_str().to_owned()),
                 by_capability(event.capability.as_ref()),
             ),
-            AuditEvent::Security(event) if event.severity < Severity::Critical => {
+            AuditEvent::Security(event)
+                if event.severity < Severity::Critical && !rule::is_act(event.rule.as_str()) =>
+            {
                 let source = event.source.map(place);
                 let from = source.unwrap_or_else(|| event.subject.as_str().to_owned());
                 (Some(event.rule.as_str().to_owned()), from)
@@ -389,6 +391,31 @@ mod tests {
         let all = repeats.all();
         let which: Vec<_> = all.iter().map(|one| one.which.as_ref().unwrap().as_str()).collect();
         assert_eq!(which, ["http.host"]);
+    }
+
+    #[test]
+    fn what_was_done_is_no_failure_however_often_it_is() {
+        use crate::schema::Security;
+        let source = |rule: &str, severity| {
+            Source::of(&AuditEvent::Security(Security {
+                severity,
+                rule: Text::new(rule),
+                subject: Text::new("subject"),
+                reason: None,
+                source: None,
+            }))
+        };
+        assert!(source(rule::HTTP_HOST, Severity::High).is_some(), "the control");
+        assert_eq!(source(rule::HTTP_HOST, Severity::Critical), None);
+        for act in [
+            rule::MEMORY_DAMAGED_DELETED,
+            rule::MEMORY_EXPORT_BEGUN,
+            rule::BREAKER_OPENED,
+            rule::EGRESS_CA_FILE,
+            rule::DEVELOPMENT_ONLY,
+        ] {
+            assert_eq!(source(act, Severity::Medium), None, "{act}");
+        }
     }
 
     #[test]

@@ -49,6 +49,37 @@ rules! {
     DEVELOPMENT_ONLY = "development_only", "something was done that only development allows, such as to take a persona that nobody signed";
 }
 
+/// Whether events of a rule say what was done, and not that somebody failed or was refused. Each of them is recorded, however many
+/// there are: strangers cause none, and whoever does has something else recorded or done each time.
+pub fn is_act(rule: &str) -> bool {
+    matches!(
+        rule,
+        RATES_REDIS_CREDENTIALS
+            | BREAKER_OPENED
+            | BREAKER_CLOSED
+            | OUTBOUND_CA_FILE
+            | EGRESS_CA_FILE
+            | VAULT_CA_FILE
+            | ELASTICSEARCH_CA_FILE
+            | OTLP_CA_FILE
+            | TELEMETRY_CA_FILE
+            | MEMORY_EXPORT_BEGUN
+            | MEMORY_EXPORTED
+            | MEMORY_IMPORT_BEGUN
+            | MEMORY_IMPORTED
+            | MEMORY_SALVAGE_BEGUN
+            | MEMORY_SALVAGED
+            | MEMORY_CHECK_BEGUN
+            | MEMORY_DAMAGED_DELETED
+            | MEMORY_CHECKED
+            | MEMORY_ROTATION_BEGUN
+            | MEMORY_ROTATION_FAILED
+            | MEMORY_EPOCH_MOVED
+            | MEMORY_KEY_UNFIT
+            | DEVELOPMENT_ONLY
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -68,6 +99,23 @@ mod tests {
             })
             .collect();
         assert_eq!(documented, ALL);
+    }
+
+    #[test]
+    fn the_rules_of_acts_are_those_that_are_documented_as_recorded_each_time() {
+        let document = include_str!("../../../../docs/audit.md");
+        let (_, list) = document.split_once("Each time are recorded:").unwrap();
+        let list = list.split("\n\n").next().unwrap();
+        let named: Vec<&str> = list.split('`').skip(1).step_by(2).collect();
+        let is_named = |word: &str| {
+            named.iter().any(|name| match name.split_once('*') {
+                Some((start, end)) => word.starts_with(start) && word.ends_with(end),
+                None => *name == word,
+            })
+        };
+        for (word, _) in ALL {
+            assert_eq!(is_act(word), is_named(word), "{word}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ struct Lab {
     folder: tempfile::TempDir,
     operator: Operator,
     /// Has the audit log open.
-    _host: Host,
+    host: Host,
     kept: Arc<Kept>,
     key: BackupPrivateKey,
 }
@@ -42,7 +42,7 @@ impl Lab {
         let host = host.build().unwrap();
         let lab = Self {
             operator: Operator::of(&host, tokio::sync::watch::channel(false).1),
-            _host: host,
+            host,
             kept,
             key: BackupPrivateKey::generate().unwrap(),
             folder,
@@ -325,6 +325,22 @@ fn a_check_that_deletes_ends_where_nothing_more_can_be_recorded() {
     let left = lab.check(false, &mut |_| Ok(())).unwrap();
     let kept = 1003 - u64::try_from(deleted).unwrap();
     assert_eq!((left.records, left.damaged), (kept, kept));
+}
+
+#[test]
+fn each_record_that_a_check_takes_out_is_one_of_the_audit_log() {
+    let lab = Lab::new();
+    lab.put_many();
+    lab.destroy_keys();
+    assert_eq!(lab.check(true, &mut |_| Ok(())).unwrap().deleted, 1003);
+    let audit = lab.host.audit().unwrap();
+    audit.log().flush().unwrap();
+    let found = aral_audit::query(audit.dir(), aral_audit::Filter::default()).unwrap();
+    let lines: Vec<String> = found
+        .map(|found| String::from_utf8(found.unwrap().0.line).unwrap())
+        .collect();
+    let count = |word: &str| lines.iter().filter(|line| line.contains(word)).count();
+    assert_eq!((count("\"memory_damaged_deleted\""), count("\"repeated\"")), (1003, 0));
 }
 
 #[test]

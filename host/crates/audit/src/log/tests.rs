@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use aral_contract::event::{AppendOutcome, AuthenticationMethod};
-use aral_contract::{EventKind, TraceId};
+use aral_contract::event::{AppendOutcome, AuthenticationMethod, Severity};
+use aral_contract::{EventKind, TraceId, rule};
 
 use super::*;
 use crate::schema::{LogOpened, LogRetired, Repeated};
@@ -711,6 +711,40 @@ async fn repeated_failures_of_one_source_become_one_record() {
         !text.contains("hunter2"),
         "what somebody typed as a name stands in the log"
     );
+}
+
+#[test]
+fn each_act_is_a_record_of_its_own_however_many_there_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    let log = open(&options);
+    let act = |rule: &'static str, subject: String| {
+        log.record(aral_contract::Event {
+            at: start(),
+            trace: None,
+            kind: EventKind::Security {
+                severity: Severity::Medium,
+                rule,
+                subject,
+                source: None,
+            },
+        });
+    };
+    for place in 0..1200 {
+        act(rule::MEMORY_DAMAGED_DELETED, format!("namespace notes, place {place}"));
+    }
+    for _ in 0..8 {
+        act(rule::MEMORY_EXPORT_BEGUN, "key one".to_owned());
+    }
+    log.close().unwrap();
+    let records = records(&options);
+    let count = |wanted: &str| {
+        let of = |event: &AuditEvent| matches!(event, AuditEvent::Security(event) if event.rule.as_str() == wanted);
+        records.iter().filter(|record| of(&record.event)).count()
+    };
+    let counts = [rule::MEMORY_DAMAGED_DELETED, rule::MEMORY_EXPORT_BEGUN].map(count);
+    // Beside them is the record that says that the log was opened.
+    assert_eq!((counts, records.len()), ([1200, 8], 1209));
 }
 
 #[test]
