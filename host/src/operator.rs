@@ -12,6 +12,7 @@ mod secrets;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aral_contract::event::SinkUnavailable;
 use aral_contract::{AuditSink, Clock, Code, Event, EventKind, Failure};
 use aral_memory::Secrets;
 use aral_memory::sealed::SealedStore;
@@ -35,6 +36,8 @@ pub use secrets::{SecretAnswer, SecretDelete, SecretGet, SecretList, SecretNames
 /// How long what is under way when the server ends has for its answer. Who ends the server waits for longer, so that how it ended is on
 /// record.
 pub const HEAR: Duration = Duration::from_secs(1);
+/// Longest that an act waits until a record is kept. Stops a disk that hangs from taking a thread with each act.
+const KEPT_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// One verb, with its arguments.
 pub trait Act: Serialize + DeserializeOwned + Send + 'static {
@@ -187,11 +190,31 @@ impl Operator {
     }
 
     fn record(&self, kind: EventKind) {
-        self.0.sink.record(Event {
+        self.0.sink.record(self.event(kind));
+    }
+
+    /// Records it, and waits until it is kept as safely as the log promises: before something is handed out or moved, and after the
+    /// last change of an act.
+    fn record_kept(&self, kind: EventKind) -> Result<(), Failure> {
+        self.record_kept_within(KEPT_WAIT_MAX, kind)
+    }
+
+    fn record_kept_within(&self, longest: Duration, kind: EventKind) -> Result<(), Failure> {
+        let kept = self.0.sink.append(self.event(kind));
+        let waited = self.wait_begun(HEAR, async move { tokio::time::timeout(longest, kept).await })?;
+        waited.unwrap_or_else(|_elapsed| {
+            let reason = format!("its disk took nothing for {} s", longest.as_secs());
+            Err(SinkUnavailable { reason })
+        })?;
+        Ok(())
+    }
+
+    fn event(&self, kind: EventKind) -> Event {
+        Event {
             at: self.0.clock.now(),
             trace: None,
             kind,
-        });
+        }
     }
 
     /// Waits for what is asynchronous, and once the server ends no longer than `still`; where it ends already, that is not even begun. On
@@ -201,6 +224,11 @@ impl Operator {
         if self.0.ending.as_ref().is_some_and(|ending| *ending.borrow()) {
             return Err(ends());
         }
+        self.wait_begun(still, future)
+    }
+
+    /// The same for what has begun: it has this time also where the server ends already.
+    fn wait_begun<T>(&self, still: Duration, future: impl Future<Output = T>) -> Result<T, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(Failure::internal)?;
         let done = runtime.block_on(async {
@@ -230,6 +258,16 @@ impl Operator {
 
 fn ends() -> Failure {
     Failure::new(Code::Unavailable, "the server ends")
+}
+
+/// Of an act that changed something, whose last record may be lost.
+fn done_unrecorded(failure: Failure) -> Failure {
+    Failure {
+        code: Code::AuditUnavailable,
+        message: "it was done, but the record of that may be lost: the audit log cannot be written".to_owned(),
+        hint: Some("see what is there before you do it again".to_owned()),
+        ..failure
+    }
 }
 
 #[cfg(test)]

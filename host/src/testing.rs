@@ -1,16 +1,17 @@
 //! What tests of this crate share.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use aral_contract::document::PrivateKey;
 use aral_contract::document::signed::{Header, Kind, sign};
-use aral_contract::event::{RoomFuture, SinkUnavailable};
+use aral_contract::event::{AppendOutcome, RecordFuture, RoomFuture, SinkUnavailable};
 use aral_contract::testing::ManualClock;
 use aral_contract::{AuditSink, Clock, Digest, Event, EventKind};
 use aral_orchestration::{Policy, RawPolicy};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use zeroize::Zeroizing;
 
 /// A key that is the same each time.
@@ -81,6 +82,44 @@ impl AuditSink for Kept {
         let reason = "full".to_owned();
         let is_full = self.full.load(Ordering::Relaxed);
         is_full.then(|| Box::pin(std::future::ready(Err(SinkUnavailable { reason }))) as RoomFuture)
+    }
+}
+
+/// How a record is kept that somebody waits for; none: not yet.
+pub(crate) type WhetherKept = Option<Result<(), SinkUnavailable>>;
+
+/// A log whose disk takes its time.
+#[derive(Debug)]
+pub(crate) struct Late {
+    waited_for: mpsc::Sender<EventKind>,
+    kept: watch::Receiver<WhetherKept>,
+}
+
+impl Late {
+    /// With what is waited for, and what becomes of that and of all that comes later.
+    pub(crate) fn new() -> (Arc<Self>, mpsc::Receiver<EventKind>, watch::Sender<WhetherKept>) {
+        let (waited_for, waits) = mpsc::channel();
+        let (keep, kept) = watch::channel(None);
+        (Arc::new(Self { waited_for, kept }), waits, keep)
+    }
+
+    /// That it is not.
+    pub(crate) fn not_kept() -> WhetherKept {
+        let reason = "the disk is full".to_owned();
+        Some(Err(SinkUnavailable { reason }))
+    }
+}
+
+impl AuditSink for Late {
+    fn record(&self, _event: Event) {}
+
+    fn append(&self, event: Event) -> RecordFuture {
+        let (waited_for, mut kept) = (self.waited_for.clone(), self.kept.clone());
+        Box::pin(async move {
+            waited_for.send(event.kind).unwrap();
+            let answer = kept.wait_for(Option::is_some).await.unwrap().clone();
+            answer.unwrap().map(|()| AppendOutcome::Unreferenced)
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use aral_contract::event::SinkUnavailable;
+use aral_contract::event::{RecordFuture, RoomFuture, SinkUnavailable};
 use aral_contract::{AuditSink, Clock, Event, Failure};
 use aral_host::{Audit, Config, LogSink};
 
@@ -30,8 +30,20 @@ impl AuditSink for Trail {
         }
     }
 
+    fn append(&self, event: Event) -> RecordFuture {
+        let told = LogSink.append(event.clone());
+        match &self.0 {
+            Some(audit) => audit.append(event),
+            None => told,
+        }
+    }
+
     fn available(&self) -> Result<(), SinkUnavailable> {
         self.0.as_ref().map_or(Ok(()), |audit| audit.available())
+    }
+
+    fn room(&self) -> Option<RoomFuture> {
+        self.0.as_ref()?.room()
     }
 }
 
@@ -44,7 +56,34 @@ pub(crate) fn for_a_verb(config: &mut Config) {
 
 #[cfg(test)]
 mod tests {
+    use aral_contract::EventKind;
+    use aral_contract::event::AppendOutcome;
+    use aral_runtime::SystemClock;
+
     use super::*;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test writes a configuration")]
+    fn what_a_verb_waits_for_is_kept_by_the_log_of_the_configuration() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("aral.toml");
+        std::fs::write(&file, "state_dir = \"state\"\n[audit]\nreserve_bytes = 0\n").unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let trail = Trail::open(&Config::load(&file).unwrap(), &clock).unwrap();
+        let event = Event {
+            at: clock.now(),
+            trace: None,
+            kind: EventKind::DevelopmentOnly {
+                subject: "something".to_owned(),
+            },
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.unwrap();
+        let kept = runtime.block_on(trail.append(event.clone())).unwrap();
+        assert!(matches!(kept, AppendOutcome::Recorded(_)), "{kept:?}");
+        let nowhere = runtime.block_on(Trail(None).append(event));
+        assert_eq!(nowhere, Ok(AppendOutcome::Unreferenced));
+    }
 
     #[test]
     fn a_verb_leaves_standard_output_alone_and_what_a_server_writes_there_in_the_log() {

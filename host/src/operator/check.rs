@@ -9,7 +9,7 @@ use aral_memory::sealed::{Checked, Damaged, Delete};
 use serde::{Deserialize, Serialize};
 
 use super::moves::unless_unwatched;
-use super::{Act, ActProgress, Operator, Tell};
+use super::{Act, ActProgress, Operator, Tell, done_unrecorded};
 use crate::events::security;
 use crate::storage::store_failure;
 
@@ -118,7 +118,7 @@ impl Act for MemoryCheck {
             damaged: self.delete_damaged,
             nameless: self.delete_nameless,
         };
-        operator.record(security(rule::MEMORY_CHECK_BEGUN, does.to_owned()));
+        operator.record_kept(security(rule::MEMORY_CHECK_BEGUN, does.to_owned()))?;
         let deletes = delete != Delete::default();
         let (mut seen, mut found, mut given_up) = (Checked::default(), Vec::new(), None);
         let checked = store.check(
@@ -175,12 +175,19 @@ impl Act for MemoryCheck {
             "{records} records, {damaged} of them damaged, {deleted} deleted; {nameless} namespaces without a name, \
              {nameless_deleted} deleted"
         );
-        operator.record(security(rule::MEMORY_CHECKED, format!("{words}; {ended}")));
+        let last = security(rule::MEMORY_CHECKED, format!("{words}; {ended}"));
+        let kept = if deletes {
+            operator.record_kept(last)
+        } else {
+            operator.record(last);
+            Ok(())
+        };
         let failed = |error: StoreError| match (error, given_up) {
             (StoreError::Invalid(_it_was_ended), Some(why)) => why,
             (error, _) => store_failure(error),
         };
         checked.map_err(|error| cut_off(failed(error), &words, &found))?;
+        kept.map_err(done_unrecorded)?;
         Ok(StoreChecked {
             records,
             damaged,

@@ -10,7 +10,7 @@ use aral_memory::{LocalSecrets, Precondition, Quota, RecordName, RecordStore, Se
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Act, Hidden, Operator, Tell};
+use super::{Act, Hidden, Operator, Tell, done_unrecorded};
 use crate::storage::store_failure;
 
 /// Namespaces that are shown. Bounds memory: a store may hold millions.
@@ -166,7 +166,8 @@ impl Act for MemoryGet {
 
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
         let name = record_name(&self.name)?;
-        let found = operator.noting(&self.namespace, Some(&name), MemoryOperation::Read, |records| {
+        let reads = MemoryOperation::Read;
+        let found = operator.noting(&self.namespace, Some(&name), reads, self.reveal, |records| {
             let found = records.get(&self.namespace, &name)?;
             let facts = found.as_ref().map_or((None, 0), |record| {
                 (Some(record.classification), record.value.len() as u64)
@@ -202,7 +203,7 @@ impl Act for MemoryPut {
                 None => Precondition::Any,
             },
         };
-        operator.noting(&namespace, Some(&name), MemoryOperation::Write, |records| {
+        operator.noting(&namespace, Some(&name), MemoryOperation::Write, false, |records| {
             let version = records.put(&namespace, write, &Quota::UNLIMITED)?;
             Ok((version, (Some(classification), bytes)))
         })
@@ -216,10 +217,16 @@ impl Act for MemoryDelete {
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
         let name = record_name(&self.name)?;
         let precondition = self.if_version.map_or(Precondition::Any, Precondition::Version);
-        operator.noting(&self.namespace, Some(&name), MemoryOperation::Delete, |records| {
-            let was = records.delete(&self.namespace, &name, precondition)?;
-            Ok((was, (was, 0)))
-        })
+        operator.noting(
+            &self.namespace,
+            Some(&name),
+            MemoryOperation::Delete,
+            false,
+            |records| {
+                let was = records.delete(&self.namespace, &name, precondition)?;
+                Ok((was, (was, 0)))
+            },
+        )
     }
 }
 
@@ -228,7 +235,7 @@ impl Act for MemoryList {
     type Answer = RecordPage;
 
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
-        let page = operator.noting(&self.namespace, None, MemoryOperation::List, |records| {
+        let page = operator.noting(&self.namespace, None, MemoryOperation::List, false, |records| {
             let page = records.list(&self.namespace, &self.prefix, self.cursor.as_deref(), PAGE_NAMES_MAX)?;
             let count = page.names.len() as u64;
             Ok((page, (None, count)))
@@ -297,19 +304,21 @@ fn nameless(store: &SealedStore) -> Result<Option<u64>, Failure> {
 type Facts = (Option<Classification>, u64);
 
 impl Operator {
-    /// Notes what was done, or why not, and hands the answer on.
+    /// Notes what was done, or why not, and hands the answer on. What hands out a value or changes something has an answer once that
+    /// is kept.
     fn noting<T>(
         &self,
         namespace: &Namespace,
         name: Option<&RecordName>,
         operation: MemoryOperation,
+        hands_out: bool,
         act: impl FnOnce(&dyn RecordStore) -> Result<(T, Facts), StoreError>,
     ) -> Result<T, Failure> {
         self.check_recorded()?;
         let records = self.store()?.memory();
         let done = act(&*records);
         let (classification, amount) = done.as_ref().map_or((None, 0), |(_, facts)| *facts);
-        self.record(EventKind::MemoryAccess {
+        let event = EventKind::MemoryAccess {
             capability: None,
             persona: None,
             operation,
@@ -318,8 +327,17 @@ impl Operator {
             classification,
             amount,
             refused: done.as_ref().err().map(ToString::to_string),
-        });
-        done.map(|(answer, _)| answer).map_err(store_failure)
+        };
+        let changes = matches!(operation, MemoryOperation::Write | MemoryOperation::Delete);
+        let kept = if changes || hands_out {
+            self.record_kept(event)
+        } else {
+            self.record(event);
+            Ok(())
+        };
+        let (answer, _) = done.map_err(store_failure)?;
+        kept.map_err(|failure| if changes { done_unrecorded(failure) } else { failure })?;
+        Ok(answer)
     }
 }
 

@@ -10,7 +10,7 @@ use aral_memory::sealed::{self, Arrived, Existing, Progress, Tally};
 use aral_memory::{MasterKey, SealedStore};
 use serde::{Deserialize, Serialize};
 
-use super::{Act, ActProgress, Hidden, Operator, Tell};
+use super::{Act, ActProgress, Hidden, Operator, Tell, done_unrecorded};
 use crate::config::storage::MasterKeyPlace;
 use crate::events::security;
 use crate::storage::{backup_failure, rotation, store_failure};
@@ -113,13 +113,13 @@ impl Act for MemoryRotateKey {
             NewKey::Text(text) => MasterKey::from_text(text.expose()).map_err(store_failure)?,
             NewKey::Transit { mount, key } => operator.storage().master_key(&MasterKeyPlace::Transit { mount, key })?,
         };
-        operator.record(rotation::begun(&format!("memory, to key {}", key.id())));
+        operator.record_kept(rotation::begun(&format!("memory, to key {}", key.id())))?;
         // Whoever watched may be gone; the store must not stay between two keys for that.
         let mut step = |step| goes_on(tell(progress(step)));
         let rotated = store.alone().and_then(|alone| alone.rotate_key(&key, &mut step));
         let rotated = rotated.inspect_err(|error| operator.record(rotation::failed("memory", error)));
         let rotated = rotated.map_err(store_failure)?;
-        Ok(ended(operator, "memory", Some(key.id()), rotated))
+        ended(operator, "memory", Some(key.id()), rotated)
     }
 }
 
@@ -139,27 +139,34 @@ impl Act for MemoryRotateEpoch {
         }
         operator.check_recorded()?;
         let store = operator.store()?;
-        operator.record(rotation::begun(rotation::EPOCH));
+        operator.record_kept(rotation::begun(rotation::EPOCH))?;
         let rotated = store.rotate_epoch(&mut |step| goes_on(tell(progress(step))));
         let rotated = rotated.inspect_err(|error| operator.record(rotation::failed(rotation::EPOCH, error)));
         let rotated = rotated.map_err(store_failure)?;
-        Ok(ended(operator, rotation::EPOCH, None, rotated))
+        ended(operator, rotation::EPOCH, None, rotated)
     }
 }
 
 /// Puts on record that a rotation has ended, and says what it did.
-fn ended(operator: &Operator, subject: &str, key_id: Option<String>, rotated: sealed::Rotated) -> Rotated {
-    operator.record(rotation::rotated(subject));
+fn ended(
+    operator: &Operator,
+    subject: &str,
+    key_id: Option<String>,
+    rotated: sealed::Rotated,
+) -> Result<Rotated, Failure> {
+    let mut last = rotation::rotated(subject);
     if let Some(reason) = &rotated.unfit {
-        operator.record(rotation::unfit(reason));
+        operator.record(last);
+        last = rotation::unfit(reason);
     }
-    Rotated {
+    operator.record_kept(last).map_err(done_unrecorded)?;
+    Ok(Rotated {
         key_id,
         records: rotated.records,
         resumed: rotated.resumed,
         epochs_left: rotated.epochs_left,
         unfit: rotated.unfit,
-    }
+    })
 }
 
 impl Act for MemoryExport {
@@ -175,7 +182,7 @@ impl Act for MemoryExport {
         let total = u64::from(store.status().map_err(store_failure)?.slots_used);
         let mut gone_out = Tally::default();
         // Before anything moves, so that no way to end leaves nothing.
-        operator.record(security(rule::MEMORY_EXPORT_BEGUN, format!("key {}", key.id())));
+        operator.record_kept(security(rule::MEMORY_EXPORT_BEGUN, format!("key {}", key.id())))?;
         let ended = written(tell, total, &mut gone_out, |out, progress| {
             store.export(&key, out, progress)
         });
@@ -277,7 +284,7 @@ impl MemoryImport {
         };
         let (store, key_id) = (operator.store()?, key.public_key().id());
         let mut come_in = sealed::Imported::default();
-        operator.record(security(rule::MEMORY_IMPORT_BEGUN, format!("key {key_id}")));
+        operator.record_kept(security(rule::MEMORY_IMPORT_BEGUN, format!("key {key_id}")))?;
         let mut given_up = None;
         let imported = store.import(&key, backup, existing, &mut |imported, arrived| {
             if imported.restored.secrets > come_in.restored.secrets {
@@ -300,13 +307,14 @@ impl MemoryImport {
         // What a write did that failed nobody knows.
         operator.forget_secrets();
         let ended = given_up.map_or_else(|| imported.map_err(backup_failure), Err);
-        operator.record(moved(
+        let kept = operator.record_kept(moved(
             rule::MEMORY_IMPORTED,
             &key_id,
             &come_in.restored,
             ended.as_ref().err(),
         ));
         ended?;
+        kept.map_err(done_unrecorded)?;
         Ok(Imported {
             restored: come_in.restored.records,
             kept: come_in.kept,

@@ -58,7 +58,7 @@ impl MemorySalvage {
         operator.check_recorded()?;
         let total = salvage.keys().map_err(store_failure)?;
         let (mut gone_out, mut found) = (Tally::default(), Vec::new());
-        operator.record(security(rule::MEMORY_SALVAGE_BEGUN, format!("key {}", key.id())));
+        operator.record_kept(security(rule::MEMORY_SALVAGE_BEGUN, format!("key {}", key.id())))?;
         let ended = written(tell, total, &mut gone_out, |out, progress| {
             salvage.export(&key, out, progress, &mut |lost| {
                 if found.len() < NAMED_MAX {

@@ -6,7 +6,7 @@ use aral_contract::{EventKind, Failure, SecretError, SecretReference, SecretValu
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Act, HEAR, Hidden, Operator, Tell};
+use super::{Act, HEAR, Hidden, Operator, Tell, done_unrecorded};
 use crate::storage::{secret_failure, store_failure};
 
 /// Secrets in one page of a listing.
@@ -151,20 +151,21 @@ impl Act for SecretList {
 }
 
 impl Operator {
-    /// Waits for it, and notes how it ended: of a change also that nobody knows, since what was given up may be done.
+    /// Waits for it, and notes how it ended: of a change also that nobody knows, since what was given up may be done. What is handed
+    /// out or was changed has an answer once that is kept.
     fn noting_secret<T>(
         &self,
         secret: &SecretName,
         operation: SecretOperation,
         act: impl Future<Output = Result<T, SecretError>>,
     ) -> Result<T, Failure> {
+        let changes = matches!(operation, SecretOperation::Write | SecretOperation::Delete);
         let mut is_begun = false;
         let act = async {
             is_begun = true;
             act.await
         };
         let done = self.wait(HEAR, act).map_err(|mut failure| {
-            let changes = matches!(operation, SecretOperation::Write | SecretOperation::Delete);
             if is_begun && changes {
                 failure.message.push_str(", and nobody knows whether it was done");
             }
@@ -174,7 +175,7 @@ impl Operator {
             Ok(done) => done.as_ref().err().map(ToString::to_string),
             Err(failure) => Some(failure.message.clone()),
         };
-        self.record(EventKind::SecretAccess {
+        let kept = self.record_kept(EventKind::SecretAccess {
             capability: None,
             persona: None,
             secret: secret.clone(),
@@ -182,6 +183,8 @@ impl Operator {
             target: None,
             refused,
         });
-        done?.map_err(|error| secret_failure(&error))
+        let done = done?.map_err(|error| secret_failure(&error))?;
+        kept.map_err(|failure| if changes { done_unrecorded(failure) } else { failure })?;
+        Ok(done)
     }
 }

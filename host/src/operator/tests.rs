@@ -1,4 +1,4 @@
-//! What an act waits for while its server ends.
+//! What an act waits for: while its server ends, and before it answers.
 
 use std::sync::{Mutex, mpsc};
 
@@ -9,7 +9,7 @@ use aral_memory::SecretsParts;
 use zeroize::Zeroizing;
 
 use super::*;
-use crate::testing::{Fast, Kept};
+use crate::testing::{Fast, Kept, Late};
 
 /// One whose server ends when `ending` says `true`.
 fn operator(secrets: Option<Secrets>, sink: Arc<dyn AuditSink>, ending: watch::Receiver<bool>) -> Operator {
@@ -114,8 +114,15 @@ impl SecretSource for Slow {
     }
 }
 
-/// One who has his secrets there.
+/// One who has his secrets there, and whose acts are kept.
 fn with_secrets_at(vault: Slow, ending: watch::Receiver<bool>) -> (Arc<Kept>, Operator) {
+    let kept = Arc::new(Kept::default());
+    let operator = recorded_by(Arc::clone(&kept) as _, vault, ending);
+    (kept, operator)
+}
+
+/// The same with another log.
+fn recorded_by(sink: Arc<dyn AuditSink>, vault: Slow, ending: watch::Receiver<bool>) -> Operator {
     let parts = SecretsParts {
         references: [("token".parse().unwrap(), "vault://kv/app#token".parse().unwrap())].into(),
         vault: Some(Arc::new(vault)),
@@ -124,9 +131,7 @@ fn with_secrets_at(vault: Slow, ending: watch::Receiver<bool>) -> (Arc<Kept>, Op
         cache: Default::default(),
     };
     let secrets = Secrets::new(parts, Arc::new(Fast::default())).unwrap();
-    let kept = Arc::new(Kept::default());
-    let operator = operator(Some(secrets), Arc::clone(&kept) as _, ending);
-    (kept, operator)
+    operator(Some(secrets), sink, ending)
 }
 
 fn put() -> SecretPut {
@@ -200,4 +205,69 @@ fn a_secret_whose_turn_comes_when_the_server_ends_is_not_on_its_way_any_more() {
     assert!(is_asked.try_recv().is_err(), "it was begun all the same");
     let refused = refused(&kept, SecretOperation::Write);
     assert_eq!(refused.as_deref(), Some("the server ends"));
+}
+
+/// What an act with secrets comes to whose record is waited for. It has no answer before.
+fn answered<A: Act>(act: A, is_kept: bool) -> Result<A::Answer, Failure> {
+    let (log, waits, keep) = Late::new();
+    let (asked, _is_asked) = mpsc::channel();
+    let vault = Slow {
+        asked,
+        ending: Some(watch::channel(true).1),
+    };
+    let operator = recorded_by(log, vault, watch::channel(false).1);
+    let kept = keep.subscribe();
+    let acting = std::thread::spawn(move || {
+        let done = operator.act(act);
+        assert!(kept.borrow().is_some(), "there was an answer before");
+        done
+    });
+    waits.recv().unwrap();
+    keep.send_replace(if is_kept { Some(Ok(())) } else { Late::not_kept() });
+    acting.join().unwrap()
+}
+
+#[test]
+fn what_hands_out_or_changes_a_secret_answers_once_the_record_of_that_is_kept() {
+    let name: aral_contract::id::SecretName = "token".parse().unwrap();
+    let get = || SecretGet {
+        name: name.clone(),
+        reveal: true,
+    };
+    let delete = || SecretDelete { name: name.clone() };
+    let shown = answered(get(), true).unwrap().value.unwrap();
+    assert_eq!(shown.expose(), b"value");
+    answered(put(), true).unwrap();
+    answered(delete(), true).unwrap();
+    // Nothing is shown, and who changed something knows that it is done.
+    for (done, is_done) in [
+        (answered(get(), false).map(drop), false),
+        (answered(put(), false).map(drop), true),
+        (answered(delete(), false).map(drop), true),
+    ] {
+        let failure = done.unwrap_err();
+        assert_eq!(failure.code, Code::AuditUnavailable, "{failure}");
+        assert_eq!(failure.message.starts_with("it was done"), is_done, "{failure}");
+    }
+}
+
+#[test]
+fn a_record_is_waited_for_while_the_server_ends_and_not_for_ever() {
+    let kind = || EventKind::DevelopmentOnly {
+        subject: "something".to_owned(),
+    };
+    let (log, _waits, keep) = Late::new();
+    let ends = operator(None, Arc::clone(&log) as _, watch::channel(true).1);
+    let goes_on = operator(None, log, watch::channel(false).1);
+    let failure = goes_on
+        .record_kept_within(Duration::from_millis(1), kind())
+        .unwrap_err();
+    assert_eq!(failure.code, Code::AuditUnavailable, "{failure}");
+    keep.send_replace(Some(Ok(())));
+    for operator in [goes_on, ends] {
+        operator.record_kept(kind()).unwrap();
+    }
+    let line = format!("\n| `KEPT_WAIT_MAX` | {} s | ", KEPT_WAIT_MAX.as_secs());
+    let document = include_str!("../../../docs/defaults.md");
+    assert!(document.contains(&line), "docs/defaults.md has no line{line}");
 }

@@ -13,8 +13,23 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::config::Config;
 use crate::host::Host;
-use crate::operator::{HEAR, MemoryCheck, StoreChecked};
-use crate::testing::Kept;
+use crate::operator::{HEAR, Held, MemoryCheck, MemoryDelete, MemoryGet, MemoryPut, Parts, StoreChecked};
+use crate::testing::{Kept, Late};
+
+fn to_check(delete_damaged: bool) -> MemoryCheck {
+    MemoryCheck {
+        delete_damaged,
+        delete_nameless: false,
+    }
+}
+
+/// To the key of 32 such bytes.
+fn to_rotate(digits: &str) -> MemoryRotateKey {
+    let text = Zeroizing::new(digits.repeat(32).into_bytes());
+    MemoryRotateKey {
+        key: NewKey::Text(Hidden::new(text)),
+    }
+}
 
 struct Lab {
     folder: tempfile::TempDir,
@@ -111,8 +126,42 @@ impl Lab {
     }
 
     fn export(&self, tell: Tell<'_>) -> Result<Exported, Failure> {
+        self.to_export().act(&self.operator, tell)
+    }
+
+    fn to_export(&self) -> MemoryExport {
         let to = self.key.public_key().to_pem();
-        MemoryExport { to }.act(&self.operator, tell)
+        MemoryExport { to }
+    }
+
+    fn to_import(&self) -> MemoryImport {
+        MemoryImport {
+            key: Hidden::new(Zeroizing::new(self.key.to_pem().as_bytes().to_vec())),
+            overwrite: true,
+        }
+    }
+
+    /// Who acts in this store, and has it recorded by another log.
+    fn recorded_by(&self, log: Arc<Late>) -> Operator {
+        Operator(Arc::new(Parts {
+            storage: self.operator.storage().clone(),
+            store: Held::Here(self.operator.store().unwrap()),
+            secrets: None,
+            sink: log,
+            clock: self.host.clock(),
+            ending: None,
+        }))
+    }
+
+    /// What an act comes to whose first record is kept, and not its last.
+    fn unkept(&self, act: impl FnOnce(&Operator, Tell<'_>) -> Result<(), Failure>) -> Failure {
+        let (log, _waits, keep) = Late::new();
+        keep.send_replace(Some(Ok(())));
+        let acted = act(&self.recorded_by(log), &mut |_| {
+            keep.send_replace(Late::not_kept());
+            Ok(())
+        });
+        acted.unwrap_err()
     }
 
     /// The keys of all records are gone.
@@ -142,19 +191,11 @@ impl Lab {
     }
 
     fn import_watched(&self, backup: &[u8], tell: Tell<'_>) -> Result<Imported, Failure> {
-        let act = MemoryImport {
-            key: Hidden::new(Zeroizing::new(self.key.to_pem().as_bytes().to_vec())),
-            overwrite: true,
-        };
-        act.act(&self.operator, &mut Cursor::new(backup), tell)
+        self.to_import().act(&self.operator, &mut Cursor::new(backup), tell)
     }
 
     fn check(&self, delete_damaged: bool, tell: Tell<'_>) -> Result<StoreChecked, Failure> {
-        let check = MemoryCheck {
-            delete_damaged,
-            delete_nameless: false,
-        };
-        check.act(&self.operator, tell)
+        to_check(delete_damaged).act(&self.operator, tell)
     }
 
     /// The events of one move: `which`, what was written one by one, and how it ended.
@@ -244,11 +285,7 @@ fn an_import_ends_with_its_server_and_not_with_whoever_watches() {
 fn a_rotation_ends_with_its_server_and_not_with_whoever_watches() {
     let lab = Lab::new();
     let rotate = |digits: &str, told: Option<Code>| {
-        let text = Zeroizing::new(digits.repeat(32).into_bytes());
-        let act = MemoryRotateKey {
-            key: NewKey::Text(Hidden::new(text)),
-        };
-        act.act(&lab.operator, &mut |_| {
+        to_rotate(digits).act(&lab.operator, &mut |_| {
             told.map_or(Ok(()), |code| Err(Failure::new(code, "nobody hears it")))
         })
     };
@@ -288,12 +325,12 @@ fn a_master_key_that_is_not_fit_is_on_record_and_in_the_answer_whatever_rotated(
             None,
             rotated(Some("the master key `a`: a copy")),
         );
-        assert_eq!(answer.unfit.as_deref(), Some("the master key `a`: a copy"));
+        assert_eq!(answer.unwrap().unfit.as_deref(), Some("the master key `a`: a copy"));
         assert_eq!(
             lab.events(),
             ["memory_key_unfit memory epoch: the master key `a`: a copy"]
         );
-        assert_eq!(ended(&lab.operator, subject, None, rotated(None)).unfit, None);
+        assert_eq!(ended(&lab.operator, subject, None, rotated(None)).unwrap().unfit, None);
         assert_eq!(lab.events(), [""; 0]);
     }
 }
@@ -379,14 +416,10 @@ fn nobody_is_given_a_copy_of_a_secret_that_was_replaced_or_taken_out() {
     lab.import(&backup).unwrap();
     assert_eq!(get().unwrap(), "one");
     lab.destroy_keys();
-    let check = MemoryCheck {
-        delete_damaged: true,
-        delete_nameless: false,
-    };
     assert_eq!(get().unwrap(), "one", "there is a copy");
     // The last time before it is over.
     let mut meanwhile = None;
-    let checked = check.act(&lab.operator, &mut |_| {
+    let checked = lab.check(true, &mut |_| {
         meanwhile = Some(get());
         Ok(())
     });
@@ -443,4 +476,111 @@ fn an_export_that_meets_damage_is_on_record() {
     let events = lab.events();
     assert_eq!(events.len(), 2, "{events:?}");
     assert!(events[1].ends_with(&format!("cut off: {}", failure.code)), "{events:?}");
+}
+
+#[test]
+fn nothing_goes_out_or_comes_in_before_the_record_that_it_begins_is_kept() {
+    let lab = Lab::new();
+    let backup = lab.backup();
+    let (log, waits, keep) = Late::new();
+    let (operator, export, kept) = (lab.recorded_by(log), lab.to_export(), keep.subscribe());
+    let exporting = std::thread::spawn(move || {
+        export.act(&operator, &mut |_| {
+            assert!(kept.borrow().is_some(), "something went out before");
+            Ok(())
+        })
+    });
+    let first = waits.recv().unwrap();
+    let is_begun = matches!(first, EventKind::Security { rule, .. } if rule == rule::MEMORY_EXPORT_BEGUN);
+    assert!(is_begun, "{first:?}");
+    keep.send_replace(Some(Ok(())));
+    assert_eq!(exporting.join().unwrap().unwrap().records, 3);
+    // Where it cannot be kept nothing begins.
+    let (log, waits, keep) = Late::new();
+    keep.send_replace(Late::not_kept());
+    let operator = lab.recorded_by(log);
+    for done in [
+        lab.to_export().act(&operator, &mut nothing).map(drop),
+        lab.to_import()
+            .act(&operator, &mut Cursor::new(&backup), &mut nothing)
+            .map(drop),
+        to_rotate("6b").act(&operator, &mut nothing).map(drop),
+        to_check(true).act(&operator, &mut nothing).map(drop),
+    ] {
+        let failure = done.unwrap_err();
+        assert_eq!(failure.code, Code::AuditUnavailable, "{failure}");
+        assert!(!failure.message.contains("it was done"), "{failure}");
+    }
+    assert_eq!(waits.try_iter().count(), 4, "none of them had an end");
+}
+
+fn nothing(told: ActProgress) -> Result<(), Failure> {
+    panic!("it has begun: {told:?}")
+}
+
+#[test]
+fn what_changed_something_says_so_where_its_last_record_is_not_kept() {
+    let lab = Lab::new();
+    let backup = lab.backup();
+    let imported = lab.unkept(|operator, tell| {
+        let imported = lab.to_import().act(operator, &mut Cursor::new(&backup), tell);
+        imported.map(drop)
+    });
+    let rotated = lab.unkept(|operator, tell| to_rotate("6b").act(operator, tell).map(drop));
+    // What only looks has changed nothing, and its last record is not waited for.
+    let (log, waits, keep) = Late::new();
+    keep.send_replace(Some(Ok(())));
+    let operator = lab.recorded_by(log);
+    assert_eq!(operator.act(to_check(false)).unwrap().damaged, 0);
+    assert_eq!(waits.try_iter().count(), 1);
+    lab.destroy_keys();
+    let checked = lab.unkept(|operator, tell| to_check(true).act(operator, tell).map(drop));
+    for failure in [imported, rotated, checked] {
+        assert_eq!(failure.code, Code::AuditUnavailable, "{failure}");
+        assert!(failure.message.starts_with("it was done"), "{failure}");
+    }
+}
+
+#[test]
+fn what_hands_out_or_changes_a_record_answers_once_that_is_kept() {
+    let lab = Lab::new();
+    let namespace = || -> aral_contract::id::Namespace { "notes".parse().unwrap() };
+    let get = |reveal| MemoryGet {
+        namespace: namespace(),
+        name: "a".to_owned(),
+        reveal,
+    };
+    let put = || MemoryPut {
+        namespace: namespace(),
+        name: "a".to_owned(),
+        value: Hidden::new(Zeroizing::new(b"value".to_vec())),
+        ttl_seconds: None,
+        classification: Classification::Internal,
+        if_absent: false,
+        if_version: None,
+    };
+    let delete = || MemoryDelete {
+        namespace: namespace(),
+        name: "a".to_owned(),
+        if_version: None,
+    };
+    let (log, waits, keep) = Late::new();
+    keep.send_replace(Some(Ok(())));
+    let operator = lab.recorded_by(log);
+    assert!(operator.act(get(true)).unwrap().unwrap().value.is_some());
+    operator.act(put()).unwrap();
+    assert_eq!(waits.try_iter().count(), 2, "both were waited for");
+    keep.send_replace(Late::not_kept());
+    for (done, is_done) in [
+        (operator.act(get(true)).map(drop), false),
+        (operator.act(put()).map(drop), true),
+        (operator.act(delete()).map(drop), true),
+    ] {
+        let failure = done.unwrap_err();
+        assert_eq!(failure.code, Code::AuditUnavailable, "{failure}");
+        assert_eq!(failure.message.starts_with("it was done"), is_done, "{failure}");
+    }
+    operator.act(put()).unwrap_err();
+    // What hands out nothing and changes nothing is not waited for.
+    assert!(operator.act(get(false)).unwrap().is_some());
 }
