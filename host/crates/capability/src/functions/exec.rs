@@ -23,7 +23,7 @@ use tracing::Instrument as _;
 use super::{denied, held_back};
 use crate::bindings::aral::capability::exec::{Host, Output, Status};
 use crate::bindings::aral::capability::types::Error;
-use crate::call::{PROGRAMS_MAX, sanitised};
+use crate::call::{CallRecord, PROGRAMS_MAX, sanitised};
 use crate::places::Places;
 use crate::state::State;
 
@@ -107,6 +107,12 @@ fn written(program: &str, arguments: &[String]) -> String {
     )
 }
 
+/// What a guest is told that uses a granted program beyond a limit. The use is on record.
+fn beyond(call: &CallRecord, program: &str, reason: String) -> Error {
+    call.denied(Permission::Exec, program, &reason);
+    Error::Limit(reason)
+}
+
 impl Host for State {
     async fn run(
         &mut self,
@@ -125,14 +131,12 @@ impl Host for State {
             return Ok(Err(denied(&self.call, Permission::Exec, &program, &reason)));
         }
         if stdin.len() > STDIN_BYTES_MAX {
-            return Ok(Err(Error::Limit(format!(
-                "standard input has at most {STDIN_BYTES_MAX} bytes"
-            ))));
+            let reason = format!("standard input has at most {STDIN_BYTES_MAX} bytes");
+            return Ok(Err(beyond(&self.call, &program, reason)));
         }
         if !self.call.take_program() {
             let reason = format!("a call runs at most {PROGRAMS_MAX} programs");
-            self.call.denied(Permission::Exec, &program, &reason);
-            return Ok(Err(Error::Limit(reason)));
+            return Ok(Err(beyond(&self.call, &program, reason)));
         }
         self.call.allowed(Permission::Exec, &program);
         let span = self.call.span(Permission::Exec);

@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use aral_contract::{Cut, Grant, GrantParts};
+use aral_audit::HostCalls;
+use aral_contract::{Cut, Grant, GrantParts, TraceContext, TraceId};
 use serde_json::json;
 
 use super::*;
@@ -149,7 +150,9 @@ async fn a_program_that_the_manifest_asks_for_is_denied_with_whoever_gives_less(
 #[tokio::test]
 async fn standard_input_has_so_many_bytes_and_no_more() {
     let permissions = json!({ "exec": { "programs": [{ "path": "/usr/bin/wc", "args": ["-c"] }] } });
-    let Trial { call, .. } = Trial::new(testing::grant(permissions, limits(10_000, 1000), &[]));
+    let Trial { call, kept } = Trial::new(testing::grant(permissions, limits(10_000, 1000), &[]));
+    let (list, context) = (HostCalls::default(), TraceContext::begin(TraceId::from_bytes([7; 16])));
+    let call = CallRecord::listing(Arc::clone(&call.frame), context, Some(list.clone()), None, None);
     let mut state = State::new(call, StandardStreams::Log);
     for (bytes, fits) in [(STDIN_BYTES_MAX, true), (STDIN_BYTES_MAX + 1, false)] {
         let program = "/usr/bin/wc".to_owned();
@@ -157,6 +160,11 @@ async fn standard_input_has_so_many_bytes_and_no_more() {
         let counted = ran.unwrap().ok().map(|output| output.stdout);
         assert_eq!(counted, fits.then(|| format!("{bytes}\n").into_bytes()));
     }
+    // Each use is on record, also the one that is refused.
+    let used = |reason| (Permission::Exec, "/usr/bin/wc".to_owned(), reason);
+    let refused = format!("standard input has at most {STDIN_BYTES_MAX} bytes");
+    assert_eq!(kept.host_calls(), [used(None), used(Some(refused))]);
+    assert_eq!(list.list().count(), 2);
 }
 
 #[tokio::test]
