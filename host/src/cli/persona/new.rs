@@ -84,13 +84,27 @@ mod tests {
 
     #[test]
     fn lists_are_what_was_given_and_empty_otherwise() {
-        let body = parse(&["--id", "me", "--allow-permission", "exec", "--allow-capability", "*"]).unwrap();
+        let body = parse(&["--id", "me"]).unwrap();
         assert_eq!(body.name, "me");
         assert_eq!(
             serde_json::to_value(&body.constraints).unwrap(),
             json!({
-                "allowed_permissions": ["exec"], "allowed_capabilities": ["*"], "allowed_domains": [],
+                "allowed_permissions": [], "allowed_capabilities": [], "allowed_domains": [],
                 "allowed_agents": [], "rate_limits": {},
+            })
+        );
+        let lists = [
+            "--id=me",
+            "--allow-permission=exec",
+            "--allow-capability=*",
+            "--allow-domain=https://*.example.org",
+            "--allow-agent=helper",
+        ];
+        assert_eq!(
+            serde_json::to_value(parse(&lists).unwrap().constraints).unwrap(),
+            json!({
+                "allowed_permissions": ["exec"], "allowed_capabilities": ["*"],
+                "allowed_domains": ["https://*.example.org"], "allowed_agents": ["helper"], "rate_limits": {},
             })
         );
         let numbers = [
