@@ -421,7 +421,7 @@ async fn a_value_that_does_not_fit_a_header_is_refused_and_not_shown() {
 #[tokio::test]
 async fn a_secret_that_cannot_be_had_stops_the_request() {
     let slow = TestSource {
-        delay: Duration::from_millis(500),
+        delay: Duration::from_secs(60),
         ..source()
     };
     let down = TestSource { down: true, ..source() };
@@ -433,12 +433,24 @@ async fn a_secret_that_cannot_be_had_stops_the_request() {
         secret_calls: 0,
         ..Limits::default()
     };
-    for (source, limits, error_is) in [
-        (slow, quick, "limit"),
-        (down, Limits::default(), "unavailable"),
-        (TestSource::default(), Limits::default(), "unavailable"),
-        (self::source(), none, "limit"),
-    ] {
+    let cases = [
+        (slow, quick, "limit", Some("within `secret_ms`, 50 ms")),
+        (
+            down,
+            Limits::default(),
+            "unavailable",
+            Some("the place of secret `token` does not answer"),
+        ),
+        (
+            TestSource::default(),
+            Limits::default(),
+            "unavailable",
+            Some("there is no secret `token`"),
+        ),
+        // Nothing is asked for: it is recorded as a denial.
+        (self::source(), none, "limit", None),
+    ];
+    for (source, limits, error_is, recorded) in cases {
         let listener = Listener::plain(|_| unreachable!()).await;
         let origin = listener.origin("http", "127.0.0.1");
         let mut fixture = fixture(&[&origin], Clear::Allowed, limits, source, EgressOptions::default());
@@ -450,11 +462,20 @@ async fn a_secret_that_cannot_be_had_stops_the_request() {
         };
         assert_eq!(found, error_is);
         assert_eq!(listener.accepted(), 0);
-        assert!(
-            fixture.accesses().iter().all(|one| one.2.is_some()),
-            "{:?}",
-            fixture.accesses()
-        );
+        match (&fixture.accesses()[..], recorded) {
+            ([(name, target, Some(refused))], Some(reason)) => {
+                assert_eq!((name.as_str(), target.as_deref()), ("token", Some(origin.as_str())));
+                assert!(refused.contains(reason), "{refused}");
+            }
+            ([], None) => {
+                let (secret, reason) = fixture.trial.kept.denial();
+                assert!(
+                    secret == "token" && reason.contains("secret_calls"),
+                    "{secret}: {reason}"
+                );
+            }
+            (accesses, _) => panic!("{accesses:?} in place of {recorded:?}"),
+        }
     }
 }
 

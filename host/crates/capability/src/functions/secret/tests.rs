@@ -291,11 +291,21 @@ async fn a_place_that_hangs_is_waited_for_until_the_deadline() {
     assert!(kind == "limit" && text.contains("may have been stored"), "{text}");
     assert_eq!(warnings.count(), 2);
     drop(listening);
-    assert!(
-        late.accesses()
-            .iter()
-            .all(|one| one.2.as_deref().is_some_and(|text| text.contains("secret_ms")))
+    let accesses = late.accesses();
+    let recorded: Vec<_> = accesses
+        .iter()
+        .map(|(name, operation, _)| (name.as_str(), *operation))
+        .collect();
+    assert_eq!(
+        recorded,
+        [("open", SecretOperation::Reveal), ("mine", SecretOperation::Write)]
     );
+    for (.., refused) in &accesses {
+        assert!(
+            refused.as_deref().is_some_and(|text| text.contains("secret_ms")),
+            "{accesses:?}"
+        );
+    }
     let mut patient = slow(60_000);
     assert!(patient.reveal("open").await.is_ok() && patient.put("mine", vec![1]).await.is_ok());
 }
