@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -53,7 +53,11 @@ impl Keeper {
         let flag = Arc::clone(&stopping);
         let thread = std::thread::Builder::new()
             .name(format!("aral-{}", work.name))
-            .spawn(move || run(work, &stopped, &flag))
+            .spawn(move || {
+                run(work, &flag, |wait| {
+                    stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout)
+                })
+            })
             .map_err(|source| StoreError::Io {
                 action: "start a thread for its upkeep",
                 source: source.into(),
@@ -99,9 +103,10 @@ impl Drop for Keeper {
     }
 }
 
-fn run(mut work: Work, stopped: &Receiver<()>, stopping: &AtomicBool) {
+/// Does the steps, each after a wait; `passes` waits, and says whether there is another step then.
+fn run(mut work: Work, stopping: &AtomicBool, mut passes: impl FnMut(Duration) -> bool) {
     let (mut wait, mut failing) = (work.every, false);
-    while let Err(RecvTimeoutError::Timeout) = stopped.recv_timeout(wait) {
+    while passes(wait) {
         wait = work.every;
         match (work.step)(stopping) {
             Ok(Next::Wait) => failing = false,
@@ -165,11 +170,21 @@ mod tests {
 
     #[test]
     fn while_there_is_more_it_does_not_wait_for_the_next_time() {
-        let next = |number| Ok(if number < 5 { Next::Soon } else { Next::Wait });
-        let (count, _keeper) = start(Duration::from_secs(2), next);
-        until(|| count.load(Ordering::SeqCst) >= 2);
-        std::thread::sleep(Duration::from_secs(1));
-        assert_eq!(count.load(Ordering::SeqCst), 6, "five more at once, and then it waits");
+        for (every, soon) in [(Duration::from_secs(2), PAUSE), (SHORT, SHORT)] {
+            let mut done = 0;
+            let step: Step = Box::new(move |_| {
+                done += 1;
+                Ok(if done < 3 { Next::Soon } else { Next::Wait })
+            });
+            let mut waits = Vec::new();
+            let passes = |wait| {
+                waits.push(wait);
+                waits.len() < 5
+            };
+            let name = "test";
+            run(Work { name, every, step }, &AtomicBool::new(false), passes);
+            assert_eq!(waits, [every, soon, soon, every, every]);
+        }
     }
 
     #[test]

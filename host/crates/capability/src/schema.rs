@@ -432,9 +432,12 @@ mod tests {
     #[expect(clippy::disallowed_methods, reason = "measures that a match ends")]
     fn patterns_match_in_linear_time_and_have_a_size() {
         let schema = Schema::compile("input_schema", &json!({ "type": "string", "pattern": "^(a+)+$" })).unwrap();
+        let long = "a".repeat(50_000);
         let started = Instant::now();
-        assert!(schema.check(&json!(format!("{}!", "a".repeat(50_000)))).is_err());
-        assert!(started.elapsed() < Duration::from_secs(2));
+        assert_eq!(schema.check(&json!(long)), Ok(()));
+        assert!(schema.check(&json!(format!("{long}!"))).is_err());
+        // Whoever tries each way to divide the text does not end.
+        assert!(started.elapsed() < Duration::from_secs(15));
         let huge = json!({ "type": "string", "pattern": "^((((ab){1,100}){1,100}){1,100})c$" });
         assert!(Schema::compile("input_schema", &huge).is_err());
         let backtracking = json!({ "type": "string", "pattern": "(a+)\\1" });

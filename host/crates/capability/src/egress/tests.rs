@@ -3,7 +3,7 @@
 pub(in crate::egress) mod servers;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aral_contract::host_pattern::Host;
 use aral_contract::limits::HTTP_FIELD_BYTES_MAX;
@@ -27,6 +27,8 @@ use crate::testing::{self, Trial};
 use servers::{Listener, NameServer};
 
 const LOOPBACK: &[&str] = &["127.0.0.0/8"];
+/// What ends by itself ends before this, on a machine that is busy with other things.
+const SOON: Duration = Duration::from_secs(30);
 
 fn limits() -> Limits {
     Limits {
@@ -440,7 +442,6 @@ async fn a_request_body_over_the_limit_ends_the_exchange() {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "measures a deadline")]
 async fn a_server_that_drips_is_cut_off_at_the_deadline() {
     let whole = Limits {
         http_ms: 500,
@@ -453,19 +454,19 @@ async fn a_server_that_drips_is_cut_off_at_the_deadline() {
         let listener = Listener::dripping(answer).await;
         let origin = listener.origin("http", "127.0.0.1");
         let trial = trial(read(&origin), whole.clone(), LOOPBACK, EgressOptions::default());
-        let started = Instant::now();
-        let error = get(&trial, &origin).await.unwrap_err();
+        let started = tokio::time::Instant::now();
+        let ended = tokio::time::timeout(SOON, get(&trial, &origin)).await;
         let elapsed = started.elapsed();
+        let error = ended.expect("it drips for ever").unwrap_err();
         assert!(
             matches!(error, Error::HttpResponseTimeout | Error::ConnectionReadTimeout),
             "{error} {expect_head}"
         );
-        assert!((400..2_000).contains(&elapsed.as_millis()), "{elapsed:?}");
+        assert!(elapsed >= Duration::from_millis(400), "{elapsed:?}");
     }
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "measures a deadline")]
 async fn a_guest_may_ask_for_less_time_and_not_for_more() {
     let listener = Listener::dripping("").await;
     let origin = listener.origin("http", "127.0.0.1");
@@ -475,19 +476,18 @@ async fn a_guest_may_ask_for_less_time_and_not_for_more() {
             ..RequestOptions::default()
         })
     };
-    for (http_ms, asked, at_most) in [(3_000, 200, 1_500), (300, 60_000, 1_500)] {
+    // One of the two is over soon, and the other is not.
+    for (http_ms, asked) in [(600_000, 200), (300, 600_000)] {
         let trial = trial(
             read(&origin),
             Limits { http_ms, ..limits() },
             LOOPBACK,
             EgressOptions::default(),
         );
-        let started = Instant::now();
-        let error = send_with(&trial, request(Method::GET, &origin), options(asked))
-            .await
-            .unwrap_err();
+        let sent = send_with(&trial, request(Method::GET, &origin), options(asked));
+        let ended = tokio::time::timeout(SOON, sent).await;
+        let error = ended.expect("it is waited for").unwrap_err();
         assert!(matches!(error, Error::ConnectionReadTimeout), "{error}");
-        assert!(started.elapsed() < Duration::from_millis(at_most));
     }
 }
 

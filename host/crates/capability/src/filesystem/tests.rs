@@ -8,7 +8,6 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, symlink};
 use std::path::Path;
 use std::sync::Weak;
-use std::time::{Duration, Instant};
 
 use aral_contract::{Code, GrantParts, Limits, PersonaId};
 use bytes::Bytes;
@@ -323,10 +322,10 @@ async fn no_path_and_no_link_leads_out() {
     assert_eq!(fs::read_dir(world.path("secret")).unwrap().count(), 1);
 }
 
+/// Whoever opens a FIFO waits for its other end, and here that never comes.
 #[tokio::test]
 async fn what_is_no_file_is_never_opened_and_never_waited_for() {
     let mut world = World::new(1000, 10);
-    let started = Instant::now();
     for (guest, flags) in [("/data", READ), ("/out", READ), ("/out", WRITE), ("/out", READ | WRITE)] {
         assert_eq!(
             world.open(guest, "fifo", none(), flags).await.unwrap_err(),
@@ -346,7 +345,6 @@ async fn what_is_no_file_is_never_opened_and_never_waited_for() {
         )
         .await;
     assert_eq!(code(times.unwrap_err()), ErrorCode::NotPermitted);
-    assert!(started.elapsed() < Duration::from_secs(2));
     assert!(
         fs::symlink_metadata(world.path("in/fifo"))
             .unwrap()
@@ -360,12 +358,10 @@ async fn an_entry_that_is_exchanged_after_the_look_is_not_waited_for_either() {
     let world = World::new(0, 0);
     let folder = cap_std::fs::Dir::from_std_file(File::open(world.path("out")).unwrap());
     let wish = open::Wish::of(PathFlags::empty(), none(), READ).unwrap();
-    let started = Instant::now();
     assert!(matches!(
         open::existing(&folder, Path::new("fifo"), wish),
         Err(open::Refusal::Special)
     ));
-    assert!(started.elapsed() < Duration::from_secs(2));
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 //! The cache: what it stores it finds again, and nothing that anybody else wrote is ever run.
-#![expect(clippy::disallowed_methods, reason = "tests measure time and look at files")]
+#![expect(clippy::disallowed_methods, reason = "tests look at files")]
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use aral_contract::{Digest, Metering};
 
@@ -376,36 +376,5 @@ async fn several_processes_at_once_share_one_cache() {
         }
         place.only_entry();
         assert!(is_cached(&place.reading(), &bytes, METERED).await);
-    }
-}
-
-/// Shown with `--no-capture`; how quick it is, the benches measure on a release build.
-#[tokio::test]
-async fn loading_from_the_cache_is_quicker_than_compiling() {
-    let place = Place::new();
-    let bytes = component(5, 2000);
-    let runtime = place.compiling();
-    let start = Instant::now();
-    runtime.compile(&bytes, METERED).await.unwrap();
-    let compiled_in = start.elapsed();
-    let runtime = place.reading();
-    let start = Instant::now();
-    let engine = runtime.engine(METERED).unwrap();
-    let made = start.elapsed();
-    let start = Instant::now();
-    let compiled = runtime.compile(&bytes, METERED).await.unwrap();
-    let loaded = start.elapsed();
-    assert_eq!(run(engine, &compiled).await, 5);
-    assert!(
-        loaded < compiled_in,
-        "loaded in {loaded:?}, compiled in {compiled_in:?}"
-    );
-    let size = std::fs::metadata(place.only_entry()).unwrap().len();
-    #[expect(clippy::print_stdout, reason = "a measurement to look at")]
-    {
-        println!(
-            "engine made in {made:?}; {} bytes of wasm compiled in {compiled_in:?}, {size} bytes of code loaded in {loaded:?}",
-            bytes.len()
-        );
     }
 }
