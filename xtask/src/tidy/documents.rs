@@ -1,7 +1,7 @@
 //! Documents say what the code does: links lead somewhere, the exit codes are those of the program, the tests that show a
 //! promise are there, and no page and no crate is left out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 /// Where the program's table of exit codes stands, and where its documentation.
@@ -70,53 +70,138 @@ pub(super) fn check_crates(architecture: &str, files: &[String]) -> Vec<String> 
         .collect()
 }
 
-/// What a name in the specification may lead to.
+/// What a test stands under that is compiled with `cargo xtask test --services` alone.
+const SERVICES_GATE: &str = "#[cfg(feature = \"services\")]";
+/// What begins an item, and so ends the attributes before it.
+const ITEMS: [&str; 11] = [
+    "async ", "const ", "enum ", "fn ", "impl ", "mod ", "static ", "struct ", "trait ", "type ", "use ",
+];
+
+/// A test or a module.
+struct Item<'a> {
+    name: &'a str,
+    is_test: bool,
+    /// Whether it, or the module around it in this file, is there with services alone.
+    services: bool,
+    /// Whether it is a module in a file of its own.
+    has_file: bool,
+}
+
+/// The name that a text begins with.
+fn identifier(text: &str) -> Option<&str> {
+    text.split(|one: char| !one.is_alphanumeric() && one != '_').next()
+}
+
+/// The tests and modules in a Rust file.
+fn items(text: &str) -> Vec<Item<'_>> {
+    let mut items = Vec::new();
+    let (mut is_test, mut gated) = (false, false);
+    // The line that ends a module of which all is there with services alone.
+    let mut end: Option<String> = None;
+    for whole in text.lines() {
+        if end.as_deref() == Some(whole) {
+            end = None;
+        }
+        let line = whole.trim_start();
+        is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
+        gated |= line == SERVICES_GATE;
+        let item = match line.split_once(' ') {
+            Some((first, rest)) if first.starts_with("pub") => rest,
+            Some(_) | None => line,
+        };
+        if !ITEMS.iter().any(|word| item.starts_with(word)) {
+            continue;
+        }
+        let services = gated || end.is_some();
+        if let Some(name) = item.strip_prefix("mod ").and_then(identifier) {
+            let has_file = item.ends_with(';');
+            items.push(Item {
+                name,
+                is_test: false,
+                services,
+                has_file,
+            });
+            if gated && !has_file && end.is_none() {
+                let indent = whole.strip_suffix(line).unwrap_or_default();
+                end = Some(format!("{indent}}}"));
+            }
+        } else if let Some(rest) = item.strip_prefix("async ").unwrap_or(item).strip_prefix("fn ") {
+            items.extend(identifier(rest).filter(|_| is_test).map(|name| Item {
+                name,
+                is_test: true,
+                services,
+                has_file: false,
+            }));
+            is_test = false;
+        }
+        gated = false;
+    }
+    items
+}
+
+/// The modules of a file that are there with services alone and have files of their own: their paths, without what comes behind.
+fn paths_with_services(path: &str, text: &str) -> Vec<String> {
+    let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
+    let parent = match file {
+        "main.rs" | "lib.rs" | "mod.rs" => folder,
+        _ => path.trim_end_matches(".rs"),
+    };
+    let items = items(text).into_iter().filter(|item| item.services && item.has_file);
+    items.map(|item| format!("{parent}/{}", item.name)).collect()
+}
+
+/// What a name in the specification may lead to: tests and modules, and whether one of the name is there without services.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Declared {
-    tests: BTreeSet<String>,
-    modules: BTreeSet<String>,
+    tests: BTreeMap<String, bool>,
+    modules: BTreeMap<String, bool>,
 }
 
 impl Declared {
-    /// The tests and modules in a Rust file.
-    pub(super) fn add(&mut self, text: &str) {
-        let mut is_test = false;
-        for line in text.lines().map(str::trim_start) {
-            if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
-                is_test = true;
-                continue;
-            }
-            let line = match line.split_once(' ') {
-                Some((first, rest)) if first.starts_with("pub") => rest,
-                Some(_) | None => line,
-            };
-            let name = |rest: &str| {
-                rest.split(|one: char| !one.is_alphanumeric() && one != '_')
-                    .next()
-                    .map(str::to_owned)
-            };
-            if let Some(rest) = line.strip_prefix("mod ") {
-                self.modules.extend(name(rest));
-            } else if let Some(rest) = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ") {
-                self.tests.extend(name(rest).filter(|_| is_test));
-                is_test = false;
+    /// The tests and modules of Rust files, each of which is a path and a text.
+    pub(super) fn of(files: &[(&str, String)]) -> Self {
+        let gated: Vec<String> = files
+            .iter()
+            .flat_map(|(path, text)| paths_with_services(path, text))
+            .collect();
+        let is_below = |path: &str, module: &String| {
+            let rest = path.strip_prefix(module.as_str());
+            rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        };
+        let mut declared = Self::default();
+        for (path, text) in files {
+            let whole = gated.iter().any(|module| is_below(path, module));
+            for item in items(text) {
+                let names = if item.is_test {
+                    &mut declared.tests
+                } else {
+                    &mut declared.modules
+                };
+                let plain = names.entry(item.name.to_owned()).or_default();
+                *plain |= !(whole || item.services);
             }
         }
+        declared
     }
 
-    /// Whether something runs for this name: modules, and behind them a part of a test's name, or nothing. That the test is in
-    /// these modules is not looked at, nor whether it needs services.
-    fn has(&self, name: &str) -> bool {
+    /// Whether something runs for this name without services; none: nothing does, nor with them. A name is modules, and behind them
+    /// a part of a test's name, or nothing. That the test is in these modules is not looked at.
+    fn runs_plainly(&self, name: &str) -> Option<bool> {
         let (modules, last) = name
             .rsplit_once("::")
             .map_or((None, name), |(modules, last)| (Some(modules), last));
-        let mut modules = modules.into_iter().flat_map(|modules| modules.split("::"));
-        modules.all(|module| self.modules.contains(module))
-            && (self.modules.contains(last) || self.tests.iter().any(|test| test.contains(last)))
+        let mut plain = true;
+        for module in modules.into_iter().flat_map(|modules| modules.split("::")) {
+            plain &= *self.modules.get(module)?;
+        }
+        let tests = self.tests.iter().filter(|(test, _)| test.contains(last));
+        let found = self.modules.get(last).into_iter().chain(tests.map(|(_, plain)| plain));
+        Some(found.copied().reduce(|one, other| one || other)? && plain)
     }
 }
 
-/// One finding for each name in a cell of "shown by" that leads to no test: nothing would run for it.
+/// One finding for each name in a cell of "shown by" that leads to no test: nothing would run for it. The same where something runs
+/// with `--services` alone, and the cell does not say so.
 pub(super) fn check_tests(document: &str, declared: &Declared) -> Vec<String> {
     let is_name = |text: &str| {
         text.bytes()
@@ -137,8 +222,15 @@ pub(super) fn check_tests(document: &str, declared: &Declared) -> Vec<String> {
         let names = quoted
             .map(|name| name.trim_end_matches('*'))
             .filter(|name| is_name(name));
-        for name in names.filter(|name| shown && !declared.has(name)) {
-            findings.push(format!("{SPECIFICATION}:{}: there is no test `{name}`", number + 1));
+        for name in names.filter(|_| shown) {
+            let what = match declared.runs_plainly(name) {
+                None => format!("there is no test `{name}`"),
+                Some(false) if !cell.contains("--services") => {
+                    format!("`{name}` is there with `--services` alone, and the row does not say so")
+                }
+                Some(_) => continue,
+            };
+            findings.push(format!("{SPECIFICATION}:{}: {what}", number + 1));
         }
     }
     findings
@@ -202,16 +294,23 @@ mod tests {
         );
     }
 
+    fn declared(files: &[(&'static str, &str)]) -> Declared {
+        let files: Vec<_> = files.iter().map(|(path, text)| (*path, (*text).to_owned())).collect();
+        Declared::of(&files)
+    }
+
     #[test]
     fn what_shows_a_promise_is_there() {
         let source = "mod tests;\npub(crate) mod serve {\n    #[tokio::test(start_paused = true)]\n    #[ignore]\n    \
                       async fn a_key_is_asked_for() {}\n    fn keys_of() {}\n}\n// fn gone()\n";
-        let mut declared = Declared::default();
-        declared.add(source);
-        assert_eq!(declared.tests, BTreeSet::from(["a_key_is_asked_for".to_owned()]));
+        let declared = declared(&[("tests/it/main.rs", source)]);
+        assert_eq!(
+            declared.tests,
+            BTreeMap::from([("a_key_is_asked_for".to_owned(), true)])
+        );
         assert_eq!(
             declared.modules,
-            BTreeSet::from(["serve".to_owned(), "tests".to_owned()])
+            BTreeMap::from([("serve".to_owned(), true), ("tests".to_owned(), true)])
         );
         let document = "\
             | id | promise | shown by (`cargo xtask test NAME`) |\n|---|---|---|\n\
@@ -223,6 +322,62 @@ mod tests {
             ["serve::gone", "keys_of", "key::asked"]
                 .map(|name| format!("docs/specification.md:4: there is no test `{name}`"))
         );
+    }
+
+    #[test]
+    fn what_is_there_with_services_alone_is_said_to_be() {
+        let declared = declared(&[
+            (
+                "tests/it/environment.rs",
+                "#[test]\nfn the_memory_of_a_server_shows_nothing() {}\n",
+            ),
+            ("tests/it/environment/more.rs", "#[test]\nfn below_it() {}\n"),
+            ("tests/it/environments.rs", "#[test]\nfn beside_it() {}\n"),
+            (
+                "tests/it/main.rs",
+                "#[cfg(feature = \"services\")]\nmod environment;\nmod environments;\nmod serve;\n",
+            ),
+            (
+                "tests/it/serve.rs",
+                "#[cfg(feature = \"services\")]\nuse x;\n#[test]\nfn is_plain() {}\n\
+                 #[cfg(feature = \"services\")]\n#[test]\n#[expect(\n    x,\n    reason = \"y\"\n)]\nfn is_gated() {}\n\
+                 #[cfg(feature = \"services\")]\nmod real {\n    #[test]\n    fn inside() {\n    }\n}\n\
+                 #[test]\nfn behind() {}\n",
+            ),
+        ]);
+        let names = [
+            "the_memory_of_a_server",
+            "below_it",
+            "beside_it",
+            "is_plain",
+            "is_gated",
+            "inside",
+            "behind",
+            "environment::",
+            "real::inside",
+            "serve::",
+            // One of those that have it in their names.
+            "is_",
+        ];
+        let document = |word: &str| {
+            let rows = names.map(|name| format!("| M-5 | x | `{name}`{word} |\n"));
+            format!("| id | promise | shown by |\n|---|---|---|\n{}", rows.concat())
+        };
+        let gated = [
+            (3, "the_memory_of_a_server"),
+            (4, "below_it"),
+            (7, "is_gated"),
+            (8, "inside"),
+            (10, "environment::"),
+            (11, "real::inside"),
+        ];
+        assert_eq!(
+            check_tests(&document(""), &declared),
+            gated.map(|(line, name)| format!(
+                "docs/specification.md:{line}: `{name}` is there with `--services` alone, and the row does not say so"
+            ))
+        );
+        assert_eq!(check_tests(&document(" (`--services`)"), &declared), [""; 0]);
     }
 
     #[test]

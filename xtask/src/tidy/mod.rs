@@ -66,11 +66,11 @@ fn check_file(root: &Path, path: &str) -> Result<Vec<String>> {
 
 /// All tests and modules.
 fn declared(root: &Path, files: &[String]) -> Result<documents::Declared> {
-    let mut declared = documents::Declared::default();
-    for path in files.iter().filter(|path| path.ends_with(".rs")) {
-        declared.add(&read(root, path)?);
-    }
-    Ok(declared)
+    let sources = files.iter().filter(|path| path.ends_with(".rs"));
+    let sources: Vec<(&str, String)> = sources
+        .map(|path| Ok((path.as_str(), read(root, path)?)))
+        .collect::<Result<_>>()?;
+    Ok(documents::Declared::of(&sources))
 }
 
 fn read(root: &Path, path: &str) -> Result<String> {
