@@ -139,8 +139,8 @@ fn found<T: for<'a> Arbitrary<'a>>(bytes: &[u8]) -> T {
     T::arbitrary_take_rest(Unstructured::new(bytes)).expect("short bytes are filled up")
 }
 
-/// What fuzzers begin with, and what they found once: nothing of it is found again. Of connections and host calls tests with guests
-/// say so.
+/// What fuzzers begin with, and what they found once: nothing of it is found again. Seeds of connections and of host calls need a
+/// guest: the integration tests send them.
 #[test]
 fn seeds_hold() {
     let targets: [(&str, Oracle); 11] = [

@@ -12,27 +12,10 @@ macro_rules! seed {
     };
 }
 
-const REQUESTS: [&[u8]; 6] = [
-    seed!("connection/invoke"),
-    seed!("connection/mcp"),
-    seed!("connection/pipelined"),
-    ECHO,
-    TOKEN,
-    SIGNED,
-];
 const TOKEN: &[u8] = seed!("connection/token");
 const SIGNED: &[u8] = seed!("connection/signed");
 const ECHO: &[u8] = seed!("connection/echo");
-
 /// The same over HTTP/2.
-const FRAMES: [&[u8]; 6] = [
-    seed!("http2/invoke"),
-    seed!("http2/mcp"),
-    MANY_FRAMES,
-    SPLIT_FRAMES,
-    TOKEN_FRAMES,
-    SIGNED_FRAMES,
-];
 const TOKEN_FRAMES: &[u8] = seed!("http2/token");
 const SIGNED_FRAMES: &[u8] = seed!("http2/signed");
 /// Three streams, one of which is taken back, and frames of the connection.
@@ -40,7 +23,17 @@ const MANY_FRAMES: &[u8] = seed!("http2/many");
 /// Fields in two frames, and a field after the body.
 const SPLIT_FRAMES: &[u8] = seed!("http2/split");
 
-fn changed(requests: [&'static [u8]; 6]) -> impl Strategy<Value = Vec<u8>> {
+/// What a fuzzer begins with, and what it found once.
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let folder = format!("{}/../fuzz/seeds/{target}", env!("CARGO_MANIFEST_DIR"));
+    let entries = std::fs::read_dir(folder).expect("seeds");
+    let read = |entry: std::io::Result<std::fs::DirEntry>| std::fs::read(entry.expect("a seed").path());
+    let seeds: Vec<Vec<u8>> = entries.map(|entry| read(entry).expect("a seed")).collect();
+    assert!(seeds.len() > 5, "`{target}` has {} seeds", seeds.len());
+    seeds
+}
+
+fn changed(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     let place = any::<u32>;
     let edit = prop_oneof![
         (place(), any::<u8>()).prop_map(|(at, to)| Edit::Set { at, to }),
@@ -50,28 +43,29 @@ fn changed(requests: [&'static [u8]; 6]) -> impl Strategy<Value = Vec<u8>> {
         place().prop_map(|at| Edit::Cut { at }),
     ];
     let edits = prop::collection::vec(edit, 0..4).prop_map(Edits);
-    (prop::sample::select(requests.to_vec()), edits).prop_map(|(request, edits)| edits.of(request))
+    (prop::sample::select(seeds), edits).prop_map(|(seed, edits)| edits.of(&seed))
 }
 
-fn send_all(server: &Connections, requests: [&'static [u8]; 6], cases: u32) {
+/// Each seed as it is, and then changed ones.
+fn send_all(server: &Connections, target: &str) {
+    let seeds = seeds(target);
+    seeds.iter().for_each(|seed| server.send(seed));
     let send = |bytes: Vec<u8>| {
         server.send(&bytes);
         Ok(())
     };
-    let config = ProptestConfig::with_cases(cases);
-    TestRunner::new(config)
-        .run(&changed(requests), send)
-        .expect("it goes on");
+    let config = ProptestConfig::with_cases(150);
+    TestRunner::new(config).run(&changed(seeds), send).expect("it goes on");
 }
 
 #[test]
 fn whatever_is_sent_the_server_goes_on() {
-    send_all(&Connections::http1(&RUNTIME_ECHO_TOOL.bytes()), REQUESTS, 150);
+    send_all(&Connections::http1(&RUNTIME_ECHO_TOOL.bytes()), "connection");
 }
 
 #[test]
 fn whatever_frames_are_sent_the_server_goes_on() {
-    send_all(&Connections::http2(&RUNTIME_ECHO_TOOL.bytes()), FRAMES, 150);
+    send_all(&Connections::http2(&RUNTIME_ECHO_TOOL.bytes()), "http2");
 }
 
 /// What the seeds show is taken: changed a little, it leads past the first check.
