@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::repository::{self, FUZZ, GUEST_TARGET, GUEST_WORKSPACES, SDK};
 use crate::steps::Steps;
-use crate::{deny, guests, process, test, tidy};
+use crate::{demo, deny, guests, process, test, tidy};
 
 /// The verb.
 pub(crate) fn run() -> Result<()> {
@@ -22,6 +22,11 @@ pub(crate) fn run_without_tests() -> Result<()> {
     let mut steps = Steps::new("ci --without-tests");
     // The tests' build script embeds the guests, so nothing of that package compiles without them.
     steps.run("guests", guests::run)?;
+    // The tests may have run with services. Without them some modules are not there, and no other code may use those.
+    steps.run("tests without services compile", || {
+        let root = repository::root()?;
+        process::run(process::cargo(&root).args(["check", "--locked", "--workspace", "--all-targets"]))
+    })?;
     run_checks(&mut steps)?;
     steps.finish();
     Ok(())
@@ -44,6 +49,8 @@ fn run_checks(steps: &mut Steps) -> Result<()> {
         None => steps.run("advisories", deny::run_advisories)?,
         Some(reason) => steps.leave_out("advisories", reason),
     }
+    steps.run("demo", demo::run)?;
+    // The benches have the feature `sqlcipher` besides, which compiles OpenSSL: that takes too long for each change.
     let [features, services] = test::SERVICES_FEATURE;
     steps.run("clippy of the host", || {
         clippy(&root, &["--all-targets", features, services])

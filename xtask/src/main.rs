@@ -71,7 +71,7 @@ enum Verb {
     },
     /// Check the house rules: layers, file headers and lengths, lints, `unsafe`, vendored WIT, documents.
     Tidy,
-    /// Everything that must pass before a change is accepted: test, fmt, clippy, tidy, cargo-deny, documentation.
+    /// Everything that must pass before a change is accepted: test, fmt, tidy, cargo-deny, demo, clippy, documentation.
     Ci {
         /// Leave out the tests, for a caller that has just run `cargo xtask test`.
         #[arg(long)]
