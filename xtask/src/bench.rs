@@ -9,6 +9,11 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{guests, process, repository};
 
+/// Files of `benches/` that leave their times to criterion, which knows filters.
+const WITH_CRITERION: [&str; 5] = ["call", "authorize", "process", "audit", "memory"];
+/// Those that print what they measured themselves. They know no filter, and take minutes.
+const BY_THEMSELVES: [&str; 4] = ["tail", "in_flight", "memory_million", "memory_sweep"];
+
 /// The verb: guests, program, benchmarks, table.
 pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     guests::run()?;
@@ -33,13 +38,18 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     process::run(process::cargo(&root).args(program))?;
     let mut command = process::cargo(&root);
     command.args(["bench", "--locked", "-p", "aral-benches"]);
+    let (targets, filter) = choose(filter);
+    for &target in &targets {
+        command.args(["--bench", target]);
+    }
     if let Some(filter) = filter {
         command.args(["--", filter]);
     }
     process::run(&mut command)?;
     let times = collect(&results)?;
+    let leaves_times = targets.iter().any(|target| WITH_CRITERION.contains(target));
     ensure!(
-        !times.is_empty(),
+        !times.is_empty() || !leaves_times,
         "the benchmarks left no result in {}",
         results.display()
     );
@@ -49,12 +59,27 @@ pub(crate) fn run(filter: Option<&str>) -> Result<()> {
     Ok(())
 }
 
+/// What runs, and the filter of criterion: one file alone, whose name was given, or what has a name that contains this.
+fn choose(filter: Option<&str>) -> (Vec<&'static str>, Option<&str>) {
+    let all = || WITH_CRITERION.into_iter().chain(BY_THEMSELVES);
+    let Some(filter) = filter else {
+        return (all().collect(), None);
+    };
+    match all().find(|target| *target == filter) {
+        Some(target) => (vec![target], None),
+        None => (WITH_CRITERION.to_vec(), Some(filter)),
+    }
+}
+
 /// Time in nanoseconds, by full name: `group/benchmark`.
 type Times = BTreeMap<String, f64>;
 
+/// Where criterion measured nothing it made no folder.
 fn collect(folder: &Path) -> Result<Times> {
     let mut times = Times::new();
-    collect_into(&mut times, folder, "")?;
+    if folder.is_dir() {
+        collect_into(&mut times, folder, "")?;
+    }
     Ok(times)
 }
 
@@ -147,6 +172,39 @@ mod tests {
                 "other/alone            2.00 ms",
             ]
         );
+    }
+
+    #[test]
+    fn one_file_runs_alone_and_what_knows_no_filter_runs_for_none() {
+        let all = [&WITH_CRITERION[..], &BY_THEMSELVES].concat();
+        assert_eq!(choose(None), (all, None));
+        assert_eq!(choose(Some("tail")), (vec!["tail"], None));
+        assert_eq!(choose(Some("memory")), (vec!["memory"], None));
+        for filter in ["memory_get", "sealed", "audit/append"] {
+            assert_eq!(choose(Some(filter)), (WITH_CRITERION.to_vec(), Some(filter)));
+        }
+    }
+
+    #[test]
+    fn each_file_is_known_for_what_it_is() {
+        let folder = repository::root().unwrap().join("benches");
+        let manifest: toml::Value = toml::from_str(&fs::read_to_string(folder.join("Cargo.toml")).unwrap()).unwrap();
+        let built = manifest["bench"].as_array().unwrap().iter();
+        let mut built: Vec<&str> = built.map(|bench| bench["name"].as_str().unwrap()).collect();
+        let (mut known, _) = choose(None);
+        built.sort_unstable();
+        known.sort_unstable();
+        assert_eq!(known, built);
+        for name in known {
+            let text = fs::read_to_string(folder.join(name).with_extension("rs")).unwrap();
+            assert_eq!(text.contains("criterion"), WITH_CRITERION.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_collected_where_nothing_was_left() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(collect(&folder.path().join("criterion")).unwrap(), Times::new());
     }
 
     #[test]

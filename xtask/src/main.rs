@@ -50,7 +50,7 @@ enum Verb {
     Guests,
     /// Run the benchmarks and print each as a ratio to the floors of its group.
     Bench {
-        /// Run only the benchmarks whose name contains this.
+        /// Run only this file of `benches`, or if it is none, the benchmarks of criterion whose name contains this.
         filter: Option<String>,
     },
     /// Run the fuzzers of `fuzz/`, each for a while. Needs a nightly compiler.
