@@ -5,25 +5,14 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use aral_benches::records::Sealed;
+use aral_benches::resident;
 
 const RECORDS: u64 = 1_000_000;
 /// Names the part that a process is to do.
 const PART: &str = "ARAL_BENCH_PART";
 const FOLDER: &str = "ARAL_BENCH_FOLDER";
-
-fn resident_bytes(line: &str) -> Result<u64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let found = status.lines().find_map(|one| one.strip_prefix(line));
-    let kilobytes = found.context("no such line in /proc/self/status")?;
-    let kilobytes: u64 = kilobytes.trim().trim_end_matches(" kB").trim().parse()?;
-    Ok(kilobytes * 1024)
-}
-
-fn mebibytes(bytes: u64) -> f64 {
-    bytes as f64 / f64::from(1 << 20)
-}
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 fn part(part: &str, folder: &Path) -> Result<()> {
@@ -42,7 +31,7 @@ fn part(part: &str, folder: &Path) -> Result<()> {
             println!("memory_million/open    {:.2} s", opened.as_secs_f64());
         }
         "list" => {
-            let before = resident_bytes("VmRSS:")?;
+            let before = resident::begin()?;
             let (mut names, mut cursor) = (0, None);
             let listing = Instant::now();
             loop {
@@ -57,8 +46,8 @@ fn part(part: &str, folder: &Path) -> Result<()> {
             println!(
                 "memory_million/list    {:.1} s, resident memory {:.0} MiB before, {:.0} MiB at most",
                 listing.elapsed().as_secs_f64(),
-                mebibytes(before),
-                mebibytes(resident_bytes("VmHWM:")?),
+                resident::mebibytes(before),
+                resident::mebibytes(resident::peak()?),
             );
         }
         other => bail!("there is no part `{other}`"),

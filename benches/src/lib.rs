@@ -4,6 +4,7 @@
 pub mod floor;
 pub mod governed;
 pub mod records;
+pub mod resident;
 #[cfg(feature = "sqlcipher")]
 pub mod sqlcipher;
 pub mod ways;
