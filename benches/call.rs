@@ -1,4 +1,4 @@
-//! What does governance add to a call? Four ways to run the same component on the same input in a fresh instance.
+//! What does governance add to a call? The same component on the same input in a fresh instance, in each of the ways.
 
 use anyhow::Result;
 use aral_benches::INPUT;
@@ -13,6 +13,7 @@ fn main() -> Result<()> {
         tuned,
         zeroing,
         governed,
+        unrecorded,
         ..
     } = &ways;
     // A wrong answer must not be measured.
@@ -20,6 +21,7 @@ fn main() -> Result<()> {
     for answer in [
         runtime.block_on(tuned.call(INPUT))?,
         runtime.block_on(governed.call(INPUT))?,
+        runtime.block_on(unrecorded.call(INPUT))?,
     ] {
         anyhow::ensure!(
             serde_json::from_str::<serde_json::Value>(&answer)? == expected,
@@ -37,6 +39,9 @@ fn main() -> Result<()> {
     });
     group.bench_function("floor-tuned-zeroing", |bencher| {
         bencher.to_async(&runtime).iter(|| zeroing.call(INPUT));
+    });
+    group.bench_function("governed-unrecorded", |bencher| {
+        bencher.to_async(&runtime).iter(|| unrecorded.call(INPUT))
     });
     group.bench_function("governed", |bencher| {
         bencher.to_async(&runtime).iter(|| governed.call(INPUT))

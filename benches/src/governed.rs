@@ -93,13 +93,11 @@ impl Documents {
         Ok(())
     }
 
-    /// A host that trusts the key and whose policy allows the capability; it keeps its state in `state`, and an audit log
-    /// there that does not wait for the disk: how long that takes says more about the disk than about the host.
-    pub fn host(&self, state: &Path) -> Result<Host> {
+    /// A host that trusts the key and whose policy allows the capability; it keeps its state in `state`, and an audit log there
+    /// or none.
+    fn host(&self, state: &Path, audit: Option<AuditConfig>) -> Result<Host> {
         let mut config = Config::closed()?;
-        let mut audit = AuditConfig::default();
-        audit.log.durability = Durability::Async;
-        config.audit = Some(audit);
+        config.audit = audit;
         let policy: RawPolicy = toml::from_str(&format!("capabilities = [\"{CAPABILITY}\"]\n{UNHURRIED}"))?;
         let host = Host::builder()
             .config(config)
@@ -129,9 +127,20 @@ pub struct Governed {
 }
 
 impl Governed {
-    /// A host from the documents, warmed up by one call.
+    /// A host from the documents, warmed up by one call. Its audit log does not wait for the disk: how long that takes says more about
+    /// the disk than about the host.
     pub async fn new(documents: &Documents, state: &Path, input: &str) -> Result<Self> {
-        let host = documents.host(state)?;
+        let mut audit = AuditConfig::default();
+        audit.log.durability = Durability::Async;
+        Self::of(documents.host(state, Some(audit))?, documents, input).await
+    }
+
+    /// The same without an audit log.
+    pub async fn unrecorded(documents: &Documents, state: &Path, input: &str) -> Result<Self> {
+        Self::of(documents.host(state, None)?, documents, input).await
+    }
+
+    async fn of(host: Host, documents: &Documents, input: &str) -> Result<Self> {
         let session = host.session(&documents.persona)?;
         let governed = Self {
             host,

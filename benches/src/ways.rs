@@ -1,4 +1,4 @@
-//! The four ways to call the echo capability that are compared: the floors, and the whole path.
+//! The ways to call the echo capability that are compared: the floors, and the whole path with and without an audit log.
 
 use anyhow::Result;
 use tokio::runtime::Runtime;
@@ -16,7 +16,9 @@ pub struct Ways {
     pub zeroing: Floor,
     /// A host, warmed up by one call.
     pub governed: Governed,
-    /// It outlives the host, which keeps its state there.
+    /// The same without an audit log.
+    pub unrecorded: Governed,
+    /// It outlives the hosts, which keep their state there.
     _state: tempfile::TempDir,
 }
 
@@ -24,13 +26,15 @@ impl Ways {
     /// Compiles the component for each.
     pub fn new(runtime: &Runtime) -> Result<Self> {
         let component = crate::echo_component()?;
+        let documents = Documents::echo()?;
         let state = tempfile::tempdir()?;
-        let folder = state.path().join("state");
+        let [recorded, unrecorded] = ["recorded", "unrecorded"].map(|name| state.path().join(name));
         Ok(Self {
             untuned: Floor::new(&component, Pool::Untuned)?,
             tuned: Floor::new(&component, Pool::Tuned)?,
             zeroing: Floor::new(&component, Pool::TunedZeroing)?,
-            governed: runtime.block_on(Governed::new(&Documents::echo()?, &folder, crate::INPUT))?,
+            governed: runtime.block_on(Governed::new(&documents, &recorded, crate::INPUT))?,
+            unrecorded: runtime.block_on(Governed::unrecorded(&documents, &unrecorded, crate::INPUT))?,
             _state: state,
         })
     }
