@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use aral_benches::records::{GROUP, Sealed, Sled, shuffled};
+use aral_benches::records::{CACHE_BYTES, GROUP, Sealed, Sled, shuffled};
 use criterion::{Criterion, criterion_group, criterion_main};
 
 const RECORDS: u64 = 50_000;
@@ -27,7 +27,7 @@ impl Stores {
     fn open() -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let stores = Self {
-            sealed: Sealed::open(&folder.path().join("sealed"))?,
+            sealed: Sealed::open(&folder.path().join("sealed"), CACHE_BYTES)?,
             sled: Sled::open(&folder.path().join("sled"))?,
             #[cfg(feature = "sqlcipher")]
             sqlcipher: Mutex::new(aral_benches::sqlcipher::SqlCipher::open(

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
-use aral_benches::records::Sealed;
+use aral_benches::records::{CACHE_BYTES, Sealed};
 use aral_benches::resident;
 
 const RECORDS: u64 = 1_000_000;
@@ -17,7 +17,7 @@ const FOLDER: &str = "ARAL_BENCH_FOLDER";
 #[expect(clippy::print_stdout, reason = "a benchmark prints its result")]
 fn part(part: &str, folder: &Path) -> Result<()> {
     let start = Instant::now();
-    let sealed = Sealed::open(folder)?;
+    let sealed = Sealed::open(folder, CACHE_BYTES)?;
     let opened = start.elapsed();
     match part {
         "fill" => {

@@ -13,6 +13,8 @@ use zeroize::Zeroizing;
 
 /// Size of every value, in bytes.
 pub const VALUE_BYTES: usize = 1024;
+/// A cache in which all records lie that any of the benchmarks has, but for the million.
+pub const CACHE_BYTES: u64 = 1 << 30;
 /// Writes with one sync for all of them.
 pub const GROUP: u64 = 64;
 
@@ -42,11 +44,11 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// Opens or makes it.
-    pub fn open(folder: &Path) -> Result<Self> {
+    /// Opens or makes it, with a cache of so many bytes: half of it is for single records, and half for pages of the database.
+    pub fn open(folder: &Path, cache_bytes: u64) -> Result<Self> {
         let key = MasterKey::from_text("5a".repeat(32).as_bytes())?;
         let mut options = StoreOptions::new(folder, key, Arc::new(SystemClock::new()));
-        options.cache_bytes = 1 << 30;
+        options.cache_bytes = cache_bytes;
         let store = SealedStore::open(options)?;
         Ok(Self {
             records: store.memory(),
@@ -95,7 +97,7 @@ impl Sled {
     pub fn open(folder: &Path) -> Result<Self> {
         let db = sled::Config::new()
             .path(folder)
-            .cache_capacity(1 << 30)
+            .cache_capacity(CACHE_BYTES)
             .mode(sled::Mode::HighThroughput)
             .open()?;
         let file = std::fs::File::open(folder.join("db"))?;
