@@ -171,7 +171,7 @@ static BACKUP: LazyLock<(Vec<u8>, BackupPrivateKey)> = LazyLock::new(|| {
     (sealed, key)
 });
 
-/// A backup: what comes back is what went out.
+/// A backup: all of it comes back as it went out, or nothing at all.
 pub fn backup(edits: &Edits) {
     let (good, key) = &*BACKUP;
     let changed = edits.of(good);
@@ -181,5 +181,9 @@ pub fn backup(edits: &Edits) {
         ControlFlow::Continue(())
     });
     assert_eq!(imported.is_ok(), changed == *good, "{imported:?}");
-    store::holds_nothing_else(&store, changed == *good);
+    if changed == *good {
+        store::holds_all(&store);
+    } else {
+        store::holds_nothing(&store);
+    }
 }
