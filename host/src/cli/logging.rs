@@ -19,9 +19,10 @@ use super::progress;
 
 /// Warns of what only development allows. The same comes as an event, which `watch` shows whatever the level is.
 const SHOWN_BY_WATCH: &str = "aral_orchestration::dispatch::run";
-/// Parts of which so much is logged at most, unless `ARAL_LOG` names them. The first says what clients of MCP say, inputs too, and calls
-/// each of their mistakes an error. The second warns of what a stranger writes into a handshake.
-const TALKATIVE: [(&str, LevelFilter); 2] = [("rmcp", LevelFilter::OFF), ("rustls", LevelFilter::ERROR)];
+/// How the names of all parts of Aral begin. Every other part is a library.
+const OWN: &str = "aral";
+/// The library for MCP says what clients say, inputs too, and calls each of their mistakes an error.
+const OF_CLIENTS: &str = "rmcp";
 
 /// How the log is written.
 #[derive(Debug, Clone, Copy)]
@@ -94,10 +95,16 @@ fn levels(verbose: u8, quiet: bool, variable: Option<&str>) -> Result<Targets, F
         (2, _) => LevelFilter::DEBUG,
         (_, _) => LevelFilter::TRACE,
     };
-    let targets = Targets::new()
-        .with_default(level)
-        .with_target(SHOWN_BY_WATCH, level.min(LevelFilter::ERROR));
-    Ok(targets.with_targets(TALKATIVE))
+    Ok(unnamed(level).with_target(SHOWN_BY_WATCH, level.min(LevelFilter::ERROR)))
+}
+
+/// The levels of parts that nobody names. Libraries warn of what strangers write into handshakes, frames and answers, a line for each, so
+/// that a stranger could fill the disk of the log: only their errors are shown.
+fn unnamed(level: LevelFilter) -> Targets {
+    Targets::new()
+        .with_default(level.min(LevelFilter::ERROR))
+        .with_target(OWN, level)
+        .with_target(OF_CLIENTS, LevelFilter::OFF)
 }
 
 /// A word alone is a level here. `Targets` would take a misspelt one as the name of a part, and log nothing.
@@ -113,14 +120,9 @@ fn parse(text: &str) -> Result<Targets, Failure> {
     if !text.split(',').all(is_level) {
         return Err(wrong());
     }
-    let targets: Targets = text.parse().map_err(|_| wrong())?;
-    let is_named = |part: &str| {
-        let mut named = text.split(',').filter_map(|word| word.split_once('='));
-        named.any(|(target, _level)| target == part)
-    };
-    let others = targets.default_level().unwrap_or(LevelFilter::OFF);
-    let unnamed = TALKATIVE.into_iter().filter(|(part, _most)| !is_named(part));
-    Ok(targets.with_targets(unnamed.map(|(part, most)| (part, most.min(others)))))
+    let named: Targets = text.parse().map_err(|_| wrong())?;
+    let others = named.default_level().unwrap_or(LevelFilter::OFF);
+    Ok(unnamed(others).with_targets(named.iter()))
 }
 
 #[cfg(test)]
@@ -164,23 +166,6 @@ mod tests {
             let filter = filter(0, false, Some(quiet)).unwrap();
             assert!(!filter.would_enable("rmcp::service", &Level::ERROR), "{quiet}");
         }
-        // What strangers say in handshakes as well.
-        let of_rustls = |verbose, variable, level: &Level| {
-            let filter = filter(verbose, false, variable).unwrap();
-            filter.would_enable("rustls::msgs::handshake", level)
-        };
-        for (verbose, variable) in [
-            (0, None),
-            (0, Some("warn")),
-            (0, Some("debug,aral_runtime=trace")),
-            (3, None),
-        ] {
-            assert!(!of_rustls(verbose, variable, &Level::WARN), "{verbose} {variable:?}");
-            assert!(of_rustls(verbose, variable, &Level::ERROR), "{verbose} {variable:?}");
-        }
-        assert!(!of_rustls(0, Some("off"), &Level::ERROR));
-        assert!(!of_rustls(0, Some("aral_runtime=debug"), &Level::ERROR));
-        assert!(of_rustls(0, Some("warn,rustls=debug"), &Level::DEBUG));
         for named in ["warn,rmcp=debug", "warn,rmcp::service=debug", "rmcp=debug"] {
             let filter = filter(0, false, Some(named)).unwrap();
             assert!(filter.would_enable("rmcp::service", &Level::DEBUG), "{named}");
@@ -191,6 +176,48 @@ mod tests {
                 Code::ConfigInvalid,
                 "{bad}"
             );
+        }
+    }
+
+    #[test]
+    fn of_libraries_errors_alone_are_shown_unless_they_are_named() {
+        let parts = [
+            "rustls::msgs::handshake",
+            "h2::proto::ping_pong",
+            "hickory_net::udp::udp_client_stream",
+            "wasmtime_wasi_http::p2::error",
+        ];
+        let shows = |verbose, variable, part, level: &Level| {
+            let filter = filter(verbose, false, variable).unwrap();
+            filter.would_enable(part, level)
+        };
+        for part in parts {
+            for (verbose, variable) in [
+                (0, None),
+                (0, Some("warn")),
+                (0, Some("trace,aral_runtime=trace")),
+                (3, None),
+            ] {
+                assert!(!shows(verbose, variable, part, &Level::WARN), "{part} {variable:?}");
+                assert!(shows(verbose, variable, part, &Level::ERROR), "{part} {variable:?}");
+            }
+            for silent in ["off", "aral_runtime=debug", "aral=debug"] {
+                assert!(!shows(0, Some(silent), part, &Level::ERROR), "{part} {silent}");
+            }
+            let named = format!("warn,{}=debug", part.split(':').next().unwrap());
+            assert!(shows(0, Some(&named), part, &Level::DEBUG), "{named}");
+        }
+        // Crates of Aral, and targets that are no crate.
+        for own in [
+            "aral",
+            "aral::call",
+            "aral::cli::serve",
+            "aral_host::serve",
+            "aral_protocol::http2",
+        ] {
+            assert!(shows(0, Some("debug"), own, &Level::DEBUG), "{own}");
+            assert!(shows(2, None, own, &Level::DEBUG), "{own}");
+            assert!(shows(0, Some("warn,aral=debug"), own, &Level::DEBUG), "{own}");
         }
     }
 

@@ -1,7 +1,10 @@
 //! TLS of the program: what is refused at the start, calls over it, and files that are replaced while it runs.
 
+use std::io::{Read as _, Write as _};
 use std::time::{Duration, Instant};
 
+use aral_fuzzing::http2;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::desk::Desk;
@@ -393,6 +396,37 @@ fn whoever_has_the_configuration_read_again_is_told_which_files_were_not_taken()
     assert!(words.contains("warning:") && words.contains("key.pem"), "{words}");
     authority.install(&desk);
     assert_eq!(reload().0, json!([]));
+}
+
+#[test]
+fn a_stranger_who_sends_what_http2_warns_of_writes_no_line_into_the_log() {
+    const PING: u8 = 6;
+    const ACK: u8 = 1;
+    let authority = Authority::new();
+    let desk = secured(&authority, |_| ());
+    let server = Server::start(&desk);
+    let mut stream = authority.client().http2(server.address());
+    (stream.sock.set_read_timeout(Some(Duration::from_secs(30)))).expect("a timeout");
+    let ping = |flags: u8, data: &[u8; 8]| [&[0, 0, 8, PING, flags, 0, 0, 0, 0][..], data].concat();
+    let answers_to_nothing = ping(ACK, b"unasked!").repeat(1_000);
+    let said = [http2::PREFACE, &answers_to_nothing, &ping(0, b"question")].concat();
+    stream.write_all(&said).expect("it takes it");
+    // Its answer comes after everything before it was read.
+    loop {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).expect("a frame");
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+        stream.read_exact(&mut payload).expect("a whole frame");
+        if (head[3], head[4]) == (PING, ACK) {
+            assert_eq!(payload, b"question");
+            break;
+        }
+    }
+    drop(stream);
+    server.signal(Signal::TERM);
+    let (code, log) = server.wait();
+    assert_eq!(code, Some(0));
+    assert!(!log.contains("PING"), "{} lines: {log:.200}", log.lines().count());
 }
 
 /// What a scanner that nobody here wrote finds.
