@@ -13,6 +13,7 @@ mod passphrase;
 mod progress;
 mod prompt;
 mod session;
+mod stderr;
 mod text;
 mod trail;
 mod value;
@@ -59,6 +60,7 @@ use output::{Done, Output, Stop, failure_object};
 
 /// The whole program.
 pub(crate) fn main() -> Exit {
+    let _waits_for_the_last_lines = stderr::Farewell;
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return refuse(&error),

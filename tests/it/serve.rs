@@ -10,6 +10,7 @@ mod denials;
 #[cfg(feature = "services")]
 mod fuzz;
 mod limits;
+mod log;
 mod metrics;
 mod rates;
 #[cfg(feature = "services")]

@@ -15,7 +15,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::arguments::LogFormat;
-use super::progress;
+use super::stderr;
 
 /// Warns of what only development allows. The same comes as an event, which `watch` shows whatever the level is.
 const SHOWN_BY_WATCH: &str = "aral_orchestration::dispatch::run";
@@ -44,7 +44,7 @@ pub(crate) fn start(options: LogOptions<'_>) -> Result<Spans, Failure> {
     match options.format {
         LogFormat::Text => {
             let layer = tracing_subscriber::fmt::layer()
-                .with_writer(|| AboveProgress)
+                .with_writer(|| Stderr)
                 .with_ansi(options.color)
                 .without_time()
                 .fmt_fields(plain::Fields);
@@ -54,7 +54,7 @@ pub(crate) fn start(options: LogOptions<'_>) -> Result<Spans, Failure> {
             // A line says to which call it belongs, whatever the level is.
             let filter = filter.with_target(SPAN_TARGET, LevelFilter::INFO);
             let layer = tracing_subscriber::fmt::layer()
-                .with_writer(|| AboveProgress)
+                .with_writer(|| Stderr)
                 .fmt_fields(json::Fields)
                 .event_format(json::Lines::default());
             registry.with(layer.with_filter(filter)).init();
@@ -63,16 +63,17 @@ pub(crate) fn start(options: LogOptions<'_>) -> Result<Spans, Failure> {
     Ok(spans)
 }
 
-/// Standard error, beside a spinner.
-struct AboveProgress;
+/// Standard error. It gets each line as a whole.
+struct Stderr;
 
-impl Write for AboveProgress {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        progress::above(|| io::stderr().write(bytes))
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        stderr::write(line);
+        Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
+        Ok(())
     }
 }
 

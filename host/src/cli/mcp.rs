@@ -12,12 +12,13 @@ use super::configured::Configured;
 use super::exit::Exit;
 use super::output::{Done, Output};
 use super::serve::{Ending, Warner, leave_behind};
-use super::{session, trail};
+use super::{session, stderr, trail};
 
 /// How long this process waits for a read of standard input that cannot be given up.
 const LEAVE: Duration = Duration::from_millis(100);
 
 pub(crate) fn run(arguments: &Mcp, configured: &Configured, output: &Output) -> Done {
+    stderr::hand_over()?;
     configured.check_manifests()?;
     let mut config = configured.config.clone();
     trail::for_a_verb(&mut config);

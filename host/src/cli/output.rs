@@ -7,7 +7,7 @@ use aral_contract::{Code, Failure};
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use super::{progress, text};
+use super::{stderr, text};
 
 /// Why a verb ends before it is done.
 #[derive(Debug)]
@@ -168,12 +168,8 @@ fn write_stdout(text: &str) -> Result<(), Stop> {
     Ok(stdout.flush()?)
 }
 
-/// Nobody can be told that standard error does not work, so that a failure to write there is let go.
 fn write_stderr(text: &str) {
-    progress::above(|| {
-        let mut stderr = io::stderr().lock();
-        let _nobody_to_tell = stderr.write_all(text.as_bytes()).and_then(|()| stderr.write_all(b"\n"));
-    });
+    stderr::write(format!("{text}\n").as_bytes());
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
 //! A spinner or a bar on standard error while the user waits. Only for a person: without a terminal, or with `--quiet` or
-//! `--json`, nothing is drawn. Whatever else is written to standard error meanwhile goes through [`above`].
+//! `--json`, nothing is drawn. Whatever else is written to standard error meanwhile goes through [`above`], by [`super::stderr`].
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;

@@ -20,7 +20,7 @@ use super::arguments::Serve;
 use super::configured::Configured;
 use super::exit::Exit;
 use super::output::{Done, Output, Stop};
-use super::{files, session, text};
+use super::{files, session, stderr, text};
 
 /// How long the end of this process waits for threads that wait for a disk. Stops a mount whose server is gone from keeping it.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -37,6 +37,7 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, s
         )
         .with_hint("aral.toml, [[serve.listener]]: address = \"127.0.0.1:8080\"")
     })?;
+    stderr::hand_over()?;
     configured.check_manifests()?;
     let telemetry = Telemetry::start(&configured.config.telemetry, &configured.config.outbound, spans)?;
     let host = Host::builder()

@@ -259,6 +259,7 @@ fn what_happens_is_counted_once_under_names_that_are_documented() {
         metric::SPANS_DROPPED,
         metric::TRACES_REFUSED,
         metric::SERIES_REFUSED,
+        metric::LOG_LINES_DROPPED,
         metric::AUDIT_SINK_LAG,
         metric::AUDIT_SINK_REFUSED,
         metric::AUDIT_SINK_STOPPED,

@@ -123,6 +123,7 @@ metrics! {
     SPANS_DROPPED = "aral_telemetry_spans_dropped_total", Counter, Count, ["reason"], "Spans that were lost: queue_full or export_failed.";
     TRACES_REFUSED = "aral_telemetry_traces_refused_total", Counter, Count, [], "Requests whose caller names a trace that would be exported, and whose address has no more of its share.";
     SERIES_REFUSED = "aral_telemetry_series_refused_total", Counter, Count, [], "Values that were not counted because their metric has too many series.";
+    LOG_LINES_DROPPED = "aral_log_lines_dropped_total", Counter, Count, [], "Lines of the log that were lost because whoever reads standard error is too slow.";
     BUILD_INFO = "aral_build_info", Gauge, Count, ["version"], "1, with the version of the program.";
     PROCESS_CPU = "process_cpu_seconds_total", Counter, Seconds, [], "Processor time of the process, in whole seconds.";
     PROCESS_RESIDENT = "process_resident_memory_bytes", Gauge, Bytes, [], "Memory of the process that is in use.";

@@ -1,0 +1,186 @@
+//! What is written to standard error, in its order and without running into a spinner. A verb writes by itself, and waits for whoever
+//! reads. A server waits for nobody: its lines go through one thread, and a line that finds no room on the way is lost and counted.
+
+use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aral_contract::Failure;
+use aral_contract::metric::LOG_LINES_DROPPED;
+use metrics::counter;
+
+use super::progress;
+
+/// Bytes of lines that wait for the thread. Stops a reader that pauses from filling memory.
+const WAITING_BYTES_MAX: usize = 1 << 20;
+/// How long the end of the process waits until what waits is written.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+static LINES: Lines = Lines::new();
+/// Whether lines go through the thread.
+static HAS_THREAD: AtomicBool = AtomicBool::new(false);
+
+/// From now on a thread writes, and nobody else waits for whoever reads.
+pub(crate) fn hand_over() -> Result<(), Failure> {
+    std::thread::Builder::new()
+        .name("aral-stderr".to_owned())
+        .spawn(|| LINES.pass_on(write_through))
+        .map_err(Failure::internal)?;
+    HAS_THREAD.store(true, Ordering::Release);
+    Ok(())
+}
+
+/// Writes one or more whole lines.
+pub(crate) fn write(lines: &[u8]) {
+    if !HAS_THREAD.load(Ordering::Acquire) {
+        write_through(lines);
+    } else if !LINES.put(lines) {
+        counter!(LOG_LINES_DROPPED.name).increment(1);
+    }
+}
+
+/// Nobody can be told that standard error does not work, so that a failure to write there is let go.
+fn write_through(lines: &[u8]) {
+    progress::above(|| {
+        let _nobody_to_tell = io::stderr().write_all(lines);
+    });
+}
+
+/// The last of the program to go: its end waits for a while until the last lines are written.
+pub(crate) struct Farewell;
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        LINES.end(FAREWELL);
+    }
+}
+
+/// Lines on their way to the thread.
+struct Lines {
+    waiting: Mutex<Waiting>,
+    /// There is something to write, or everything is written.
+    changed: Condvar,
+}
+
+struct Waiting {
+    bytes: Vec<u8>,
+    /// Lines for which there was no room since the last ones were taken.
+    lost: u64,
+    is_writing: bool,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.lost == 0
+    }
+}
+
+impl Lines {
+    const fn new() -> Self {
+        Self {
+            waiting: Mutex::new(Waiting {
+                bytes: Vec::new(),
+                lost: 0,
+                is_writing: false,
+            }),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// Nothing that takes long happens while this is held.
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there was room. Does not wait.
+    fn put(&self, line: &[u8]) -> bool {
+        let mut waiting = self.lock();
+        let has_room = waiting.bytes.len().saturating_add(line.len()) <= WAITING_BYTES_MAX;
+        if has_room {
+            waiting.bytes.extend_from_slice(line);
+        } else {
+            waiting.lost = waiting.lost.saturating_add(1);
+        }
+        drop(waiting);
+        self.changed.notify_all();
+        has_room
+    }
+
+    /// All that waits, once there is something, and how many lines were lost behind that.
+    fn take(&self) -> (Vec<u8>, u64) {
+        let waiting = self.changed.wait_while(self.lock(), |waiting| waiting.is_empty());
+        let mut waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        waiting.is_writing = true;
+        (std::mem::take(&mut waiting.bytes), std::mem::take(&mut waiting.lost))
+    }
+
+    /// Writes whatever comes, for ever.
+    fn pass_on(&self, write: impl Fn(&[u8])) {
+        loop {
+            let (bytes, lost) = self.take();
+            // There is room again, and this comes behind what had room before.
+            if lost > 0 {
+                tracing::warn!(
+                    lost,
+                    "lines of the log were lost: whoever reads standard error is too slow"
+                );
+            }
+            write(&bytes);
+            self.lock().is_writing = false;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Waits until everything is written, but no longer than that. Whether it is.
+    fn end(&self, patience: Duration) -> bool {
+        let is_busy = |waiting: &mut Waiting| waiting.is_writing || !waiting.is_empty();
+        let ended = self.changed.wait_timeout_while(self.lock(), patience, is_busy);
+        let (mut waiting, _) = ended.unwrap_or_else(PoisonError::into_inner);
+        !is_busy(&mut waiting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, mpsc};
+
+    use super::*;
+
+    #[test]
+    fn a_line_for_which_there_is_no_room_is_lost_and_counted_and_nobody_waits() {
+        let lines = Lines::new();
+        let half = vec![b'a'; WAITING_BYTES_MAX / 2];
+        // Nobody takes anything meanwhile: whoever waited would wait for ever.
+        assert!(lines.put(&half) && lines.put(&half));
+        assert!(!lines.put(b"\n") && !lines.put(b"\n"));
+        assert!(!lines.end(Duration::ZERO), "much waits");
+        assert_eq!(lines.take(), (half.repeat(2), 2));
+        assert!(!lines.end(Duration::ZERO), "much is being written");
+        assert!(lines.put(b"b\n"), "there is room again");
+        assert_eq!(lines.take(), (b"b\n".to_vec(), 0));
+    }
+
+    #[test]
+    fn lines_are_written_in_their_order_and_the_end_waits_for_them() {
+        let lines = Arc::new(Lines::new());
+        let (sender, written) = mpsc::channel();
+        let (go, may_go) = mpsc::channel::<()>();
+        let passing = Arc::clone(&lines);
+        // It ends with the tests.
+        std::thread::spawn(move || {
+            passing.pass_on(|bytes| {
+                may_go.recv().unwrap_or_default();
+                sender.send(bytes.to_vec()).unwrap_or_default();
+            });
+        });
+        let all: Vec<String> = (0..100).map(|number| format!("{number}\n")).collect();
+        assert!(all.iter().all(|line| lines.put(line.as_bytes())));
+        assert!(!lines.end(Duration::from_millis(1)), "the reader pauses");
+        // From now on it does not.
+        drop(go);
+        assert!(lines.end(Duration::from_secs(60)));
+        let written: Vec<Vec<u8>> = written.try_iter().collect();
+        assert_eq!(String::from_utf8(written.concat()).unwrap(), all.concat());
+    }
+}
