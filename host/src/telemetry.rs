@@ -8,6 +8,7 @@ mod observe;
 mod process;
 mod recorder;
 mod spans;
+mod verdict;
 
 use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::thread::JoinHandle;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aral_audit::sink::Transport as _;
 use aral_contract::Failure;
@@ -14,6 +14,7 @@ use opentelemetry_http::{HttpClient, HttpError};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
+use super::verdict::Verdict;
 use crate::audit::transport::Https;
 use crate::config::audit::OtlpConfig;
 
@@ -23,16 +24,19 @@ const CONTENT_TYPE: &str = "application/x-protobuf";
 /// The collector, with the thread on which everything is sent.
 #[derive(Debug)]
 pub(super) struct Collector {
-    pub(super) client: Client,
+    transport: Arc<Https>,
+    pub(super) runtime: Handle,
     /// Dropped: what is being sent is given up.
     pub(super) leave: oneshot::Sender<()>,
 }
 
-/// Sends for the SDK, whichever thread it asks from.
+/// Sends what is of one kind for the SDK, one request after the other, whichever thread it asks from.
 #[derive(Clone)]
 pub(super) struct Client {
     transport: Arc<Https>,
     runtime: Handle,
+    /// Of the last request. The SDK makes one word of all that can go wrong.
+    verdict: Arc<Mutex<Option<Verdict>>>,
 }
 
 impl fmt::Debug for Client {
@@ -62,23 +66,43 @@ impl Collector {
             .map_err(Failure::internal)?;
         let runtime = made.recv().map_err(Failure::internal)?.map_err(Failure::internal)?;
         Ok(Self {
-            client: Client { transport, runtime },
+            transport,
+            runtime,
             leave,
         })
+    }
+
+    /// For spans, or for metrics.
+    pub(super) fn client(&self) -> Client {
+        Client {
+            transport: Arc::clone(&self.transport),
+            runtime: self.runtime.clone(),
+            verdict: Arc::default(),
+        }
     }
 }
 
 impl Client {
-    pub(super) fn runtime(&self) -> &Handle {
-        &self.runtime
+    /// What became of the last request; none: there was none since it was last asked.
+    pub(super) fn verdict(&self) -> Option<Verdict> {
+        self.verdict.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn judge(&self, verdict: Verdict) {
+        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
     }
 
     /// The address and the credential are those of the configuration, whatever the SDK read in the environment.
     async fn send(self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let (transport, path) = (self.transport, request.uri().path().to_owned());
+        let (transport, path) = (Arc::clone(&self.transport), request.uri().path().to_owned());
         let body = request.into_body().to_vec();
         let sending = async move { transport.post(&path, CONTENT_TYPE, body).await };
-        let answer = self.runtime.spawn(sending).await??;
+        let sent = match self.runtime.spawn(sending).await {
+            Ok(sent) => sent.map_err(|error| error.to_string()),
+            Err(given_up) => Err(given_up.to_string()),
+        };
+        let answer = sent.inspect_err(|reason| self.judge(Verdict::failed(reason.clone())))?;
+        self.judge(Verdict::of(&answer));
         Ok(Response::builder()
             .status(answer.status)
             .body(Bytes::from(answer.body))?)

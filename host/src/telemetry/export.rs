@@ -1,19 +1,22 @@
 //! Brings spans and metrics to the collector. Spans wait in a bounded queue, and what has no room there is lost and counted:
 //! no call ever waits for a collector.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use aral_contract::Failure;
-use aral_contract::metric::{SERIES_MAX, SPANS_DROPPED, SPANS_EXPORTED};
+use aral_contract::metric::{METRIC_EXPORTS_FAILED, SERIES_MAX, SPANS_DROPPED, SPANS_EXPORTED};
 use metrics::counter;
 use opentelemetry::metrics::{Meter, MeterProvider as _};
 use opentelemetry_otlp::{
     MetricExporter, Protocol, RetryPolicy, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
 };
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use opentelemetry_sdk::metrics::exporter::PushMetricExporter;
-use opentelemetry_sdk::metrics::{Instrument, PeriodicReader, SdkMeterProvider, Stream};
+use opentelemetry_sdk::metrics::{Instrument, PeriodicReader, SdkMeterProvider, Stream, Temporality};
 use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc as queue, oneshot};
@@ -46,7 +49,6 @@ pub(super) struct Exporters {
 
 impl Exporters {
     pub(super) fn start(collector: Collector, service: &str, spans: &Spans) -> Result<Self, Failure> {
-        let Collector { client, leave } = collector;
         let resource = Resource::builder_empty()
             .with_service_name(service.to_owned())
             .with_attribute(opentelemetry::KeyValue::new(
@@ -54,23 +56,24 @@ impl Exporters {
                 env!("CARGO_PKG_VERSION"),
             ))
             .build();
-        let mut exporter = span_exporter(&client)?;
+        let taking = Taking::new("spans", collector.client());
+        let mut exporter = span_exporter(&taking.client)?;
         exporter.set_resource(&resource);
         let (sender, receiver) = queue::channel(QUEUE_MAX);
         let (last, ending) = oneshot::channel();
         let (finished, done) = mpsc::channel();
-        client.runtime().spawn(async move {
-            deliver(exporter, receiver, ending).await;
+        collector.runtime.spawn(async move {
+            deliver(exporter, taking, receiver, ending).await;
             drop(finished);
         });
         if !spans.connect(Box::new(Queue(sender))) {
             return Err(Failure::internal("these spans go elsewhere already"));
         }
         Ok(Self {
-            meters: meters(metric_exporter(&client)?, resource),
+            meters: meters(Metrics::to(&collector)?, resource),
             last,
             done,
-            leave,
+            leave: collector.leave,
         })
     }
 
@@ -133,6 +136,78 @@ fn metric_exporter(client: &Client) -> Result<MetricExporter, Failure> {
         .map_err(unusable)
 }
 
+/// Whether the collector takes what is of one kind. Says so once where it begins not to; the SDK would tell nobody.
+struct Taking {
+    what: &'static str,
+    client: Client,
+    is_failing: AtomicBool,
+}
+
+impl Taking {
+    fn new(what: &'static str, client: Client) -> Self {
+        Self {
+            what,
+            client,
+            is_failing: AtomicBool::new(false),
+        }
+    }
+
+    /// How many of what was just exported were refused; none: nothing was taken.
+    fn refused(&self, exported: &OTelSdkResult) -> Option<u64> {
+        let verdict = self.client.verdict().unwrap_or_default();
+        let reason = match exported {
+            Ok(()) => verdict.reason,
+            Err(error) => Some(verdict.reason.unwrap_or_else(|| error.to_string())),
+        };
+        let was_failing = self.is_failing.swap(reason.is_some(), Ordering::Relaxed);
+        if let Some(reason) = reason
+            && !was_failing
+        {
+            let what = self.what;
+            tracing::warn!(%reason, "the collector of [telemetry.otlp] does not take all {what}; what it does not take is lost");
+        }
+        exported.is_ok().then_some(verdict.refused)
+    }
+}
+
+/// Exports metrics.
+struct Metrics {
+    exporter: MetricExporter,
+    taking: Taking,
+}
+
+impl Metrics {
+    fn to(collector: &Collector) -> Result<Self, Failure> {
+        let taking = Taking::new("metrics", collector.client());
+        Ok(Self {
+            exporter: metric_exporter(&taking.client)?,
+            taking,
+        })
+    }
+}
+
+impl PushMetricExporter for Metrics {
+    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
+        let exported = self.exporter.export(metrics).await;
+        if self.taking.refused(&exported) != Some(0) {
+            counter!(METRIC_EXPORTS_FAILED.name).increment(1);
+        }
+        exported
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        self.exporter.force_flush()
+    }
+
+    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
+        self.exporter.shutdown_with_timeout(timeout)
+    }
+
+    fn temporality(&self) -> Temporality {
+        self.exporter.temporality()
+    }
+}
+
 struct Queue(queue::Sender<SpanData>);
 
 impl Outlet for Queue {
@@ -144,15 +219,21 @@ impl Outlet for Queue {
     }
 }
 
-fn dropped(reason: &'static str, count: usize) {
-    counter!(SPANS_DROPPED.name, "reason" => reason).increment(u64::try_from(count).unwrap_or(u64::MAX));
+fn dropped(reason: &'static str, count: u64) {
+    if count > 0 {
+        counter!(SPANS_DROPPED.name, "reason" => reason).increment(count);
+    }
 }
 
 /// Sends batches until it is told to end and the queue is empty. A batch that was not taken is lost: the next spans say more
 /// than old ones.
-async fn deliver(exporter: SpanExporter, mut queue: queue::Receiver<SpanData>, mut ending: oneshot::Receiver<()>) {
+async fn deliver(
+    exporter: SpanExporter,
+    taking: Taking,
+    mut queue: queue::Receiver<SpanData>,
+    mut ending: oneshot::Receiver<()>,
+) {
     let mut is_ending = false;
-    let mut was_failing = false;
     loop {
         if !is_ending {
             is_ending = tokio::time::timeout(GATHER, &mut ending).await.is_ok();
@@ -161,18 +242,14 @@ async fn deliver(exporter: SpanExporter, mut queue: queue::Receiver<SpanData>, m
             queue.close();
         }
         while let Some(batch) = next(&mut queue) {
-            let count = batch.len();
-            match exporter.export(batch).await {
-                Ok(()) => {
-                    was_failing = false;
-                    counter!(SPANS_EXPORTED.name).increment(u64::try_from(count).unwrap_or(u64::MAX));
+            let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
+            match taking.refused(&exporter.export(batch).await) {
+                Some(refused) => {
+                    let refused = refused.min(count);
+                    dropped("refused", refused);
+                    counter!(SPANS_EXPORTED.name).increment(count.saturating_sub(refused));
                 }
-                Err(error) => {
-                    dropped("export_failed", count);
-                    if !std::mem::replace(&mut was_failing, true) {
-                        tracing::warn!(%error, "the collector of [telemetry.otlp] does not take spans; they are lost");
-                    }
-                }
+                None => dropped("export_failed", count),
             }
         }
         if is_ending {
@@ -194,19 +271,21 @@ fn next(queue: &mut queue::Receiver<SpanData>) -> Option<Vec<SpanData>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
     use std::sync::{Arc, Mutex};
     use std::time::SystemTime;
 
     use aral_contract::metric::{CALL_SECONDS, CALLS};
+    use aral_runtime::outbound::Outbound;
     use metrics::{histogram, with_local_recorder};
     use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status};
     use opentelemetry::{InstrumentationScope, KeyValue};
-    use opentelemetry_sdk::error::OTelSdkResult;
-    use opentelemetry_sdk::metrics::Temporality;
-    use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData, ResourceMetrics};
+    use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
     use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
 
     use super::*;
+    use crate::config::audit::{OtlpConfig, ServerConfig};
     use crate::telemetry::prometheus;
     use crate::telemetry::recorder::Recorder;
 
@@ -242,6 +321,72 @@ mod tests {
         assert_eq!(next(&mut waiting).map(|batch| batch.len()), Some(1));
         let lost = format!("{}{{reason=\"queue_full\"}} 2\n", SPANS_DROPPED.name);
         assert!(handle.render().contains(&lost), "{}", handle.render());
+    }
+
+    /// A collector that answers every request like this.
+    fn collector(answer: &'static str) -> Collector {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        // It ends with the tests.
+        std::thread::spawn(move || {
+            let mut open = Vec::new();
+            for mut stream in listener.incoming().flatten() {
+                let _begun = stream.read(&mut [0; 4096]).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+                open.push(stream);
+            }
+        });
+        let config = OtlpConfig {
+            server: ServerConfig {
+                address,
+                ca_pem: None,
+                authorization_file: None,
+                timeout_ms: 60_000,
+            },
+            service: "of-the-tests".to_owned(),
+        };
+        Collector::start(&config, &Outbound::default()).unwrap()
+    }
+
+    #[test]
+    fn metrics_and_spans_that_a_collector_does_not_take_are_counted() {
+        const TOOK: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        // `partial_success` with one that was refused.
+        const REFUSED: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 4\r\n\r\n\x0a\x02\x08\x01";
+        const WRONG_KEY: &str = "HTTP/1.1 401 No\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let exported = |count: u64| format!("{} {count}\n", SPANS_EXPORTED.name);
+        let lost = |reason: &str, count: u64| format!("{}{{reason=\"{reason}\"}} {count}\n", SPANS_DROPPED.name);
+        for (answer, metrics_fail, told) in [
+            (TOOK, false, vec![exported(2)]),
+            (REFUSED, true, vec![exported(1), lost("refused", 1)]),
+            (WRONG_KEY, true, vec![lost("export_failed", 2)]),
+        ] {
+            let prometheus = prometheus().unwrap();
+            let handle = prometheus.handle();
+            let recorder = Recorder::new(prometheus, None);
+            let collector = collector(answer);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            with_local_recorder(&recorder, || {
+                let exporter = Metrics::to(&collector).unwrap();
+                let taking = Taking::new("spans", collector.client());
+                let spans = span_exporter(&taking.client).unwrap();
+                let (sender, receiver) = queue::channel(2);
+                (0..2).for_each(|_| sender.try_send(span()).unwrap());
+                let (last, ending) = oneshot::channel();
+                drop((sender, last));
+                runtime.unwrap().block_on(async {
+                    let exported = exporter.export(&ResourceMetrics::default()).await;
+                    assert_eq!(exported.is_err(), answer == WRONG_KEY, "{exported:?}");
+                    deliver(spans, taking, receiver, ending).await;
+                });
+            });
+            let text = handle.render();
+            let failed = format!("{} 1\n", METRIC_EXPORTS_FAILED.name);
+            assert_eq!(text.contains(&failed), metrics_fail, "{answer}: {text}");
+            for line in told {
+                assert!(text.contains(&line), "{answer}: {line} is not in {text}");
+            }
+        }
     }
 
     /// The points that it gets: the name of the metric, and whether the point is the sum of those for which there is no room.

@@ -4,41 +4,70 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 use rustix::process::Signal;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::metrics::metrics;
+use super::reload::until;
+use crate::support::desk::Desk;
 use crate::support::guests::*;
 use crate::support::server::{Server, desk};
 use crate::support::tls::Authority;
 
-/// A collector that takes everything, and the head of each request that it got.
-fn listen(config: Arc<ServerConfig>) -> (SocketAddr, Receiver<String>) {
+const EMPTY: &[u8] = b"";
+
+/// What a collector got: the head of a request in lower case, and its body.
+struct Request {
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Request {
+    fn is_for(&self, path: &str) -> bool {
+        self.head.starts_with(&format!("post {path} "))
+    }
+}
+
+/// A collector, and what it gets. `answer` says with which status and body it answers.
+fn listen(
+    tls: Option<Arc<ServerConfig>>,
+    answer: fn(&Request) -> (u16, &'static [u8]),
+) -> (SocketAddr, Receiver<Request>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
-    let (got, heads) = channel();
+    let (got, requests) = channel();
     std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            let (config, got) = (Arc::clone(&config), got.clone());
-            std::thread::spawn(move || {
-                let connection = ServerConnection::new(config).expect("a connection");
-                let mut stream = StreamOwned::new(connection, stream);
-                // Whoever does not like the certificate asks nothing.
-                if let Some(head) = request(&mut stream) {
-                    let _test_has_ended = got.send(head);
-                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
-                    let _gone = stream.write_all(answer).and_then(|()| stream.flush());
+        for mut stream in listener.incoming().flatten() {
+            let (tls, got) = (tls.clone(), got.clone());
+            std::thread::spawn(move || match tls {
+                Some(config) => {
+                    let connection = ServerConnection::new(config).expect("a connection");
+                    serve(&mut StreamOwned::new(connection, stream), &got, answer);
                 }
+                None => serve(&mut stream, &got, answer),
             });
         }
     });
-    (address, heads)
+    (address, requests)
 }
 
-/// The head of a request, in lower case, once all of it is there.
-fn request(stream: &mut impl Read) -> Option<String> {
+/// One request. Whoever does not like the certificate asks nothing.
+fn serve(stream: &mut (impl Read + Write), got: &Sender<Request>, answer: fn(&Request) -> (u16, &'static [u8])) {
+    if let Some(request) = read(stream) {
+        let (status, body) = answer(&request);
+        let _test_has_ended = got.send(request);
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n");
+        let all = [head.as_bytes(), body].concat();
+        let _gone = stream.write_all(&all).and_then(|()| stream.flush());
+    }
+}
+
+/// A request, once all of it is there.
+fn read(stream: &mut impl Read) -> Option<Request> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -49,14 +78,36 @@ fn request(stream: &mut impl Read) -> Option<String> {
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     let mut body = vec![0; length?.trim().parse().ok()?];
     stream.read_exact(&mut body).ok()?;
-    Some(head)
+    Some(Request { head, body })
+}
+
+/// A desk whose server tells this collector, with a capability.
+fn telling(address: SocketAddr, more: &Value) -> Desk {
+    let desk = desk(|config| {
+        let mut otlp = json!({ "address": format!("http://{address}"), "timeout_ms": 5000 });
+        let more = more.as_object().expect("keys").clone();
+        otlp.as_object_mut().expect("keys").extend(more);
+        config["telemetry"] = json!({ "otlp": otlp });
+    });
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk
+}
+
+/// Makes a call, and returns what the server said on standard error to its end, before which it sends what is left.
+fn called(desk: &Desk) -> String {
+    let server = Server::start(desk);
+    assert_eq!(server.invoke("runtime-echo-tool", "1").status, 200);
+    server.signal(Signal::TERM);
+    let (code, words) = server.wait();
+    assert_eq!(code, Some(0), "{words}");
+    words
 }
 
 #[test]
 fn a_collector_is_one_that_its_authority_vouches_for_and_is_shown_the_credential() {
     let authority = Authority::new();
     for (trusted, shows) in [(true, true), (true, false), (false, true)] {
-        let (address, heads) = listen(authority.server(&["127.0.0.1"]));
+        let (address, requests) = listen(Some(authority.server(&["127.0.0.1"])), |_| (200, EMPTY));
         let desk = desk(|config| {
             let mut otlp = json!({ "address": format!("https://{address}"), "timeout_ms": 5000 });
             if trusted {
@@ -71,14 +122,56 @@ fn a_collector_is_one_that_its_authority_vouches_for_and_is_shown_the_credential
         desk.write("ca.pem", authority.pem().as_bytes());
         desk.write("otel.auth", b"Bearer of-the-file\n");
         desk.private("otel.auth");
-        let server = Server::start(&desk);
-        assert_eq!(server.invoke("runtime-echo-tool", "1").status, 200);
-        // What is left is sent before the end.
-        server.signal(Signal::TERM);
-        assert_eq!(server.wait().0, Some(0));
-        let heads: Vec<String> = heads.try_iter().collect();
+        called(&desk);
+        let heads: Vec<String> = requests.try_iter().map(|request| request.head).collect();
         assert_eq!(!heads.is_empty(), trusted, "{heads:?}");
         let shown = |head: &String| head.contains("\r\nauthorization: bearer of-the-file\r\n");
         assert!(heads.iter().all(|head| shown(head) == shows), "{heads:?}");
     }
+}
+
+#[test]
+fn a_collector_that_takes_nothing_is_told_of_once_with_the_reason() {
+    for (shows_an_open_file, reason) in [(false, "it answered with status 401"), (true, "mode")] {
+        let (address, requests) = listen(None, |_| (401, EMPTY));
+        let more = if shows_an_open_file {
+            json!({ "authorization_file": "otel.auth" })
+        } else {
+            json!({})
+        };
+        let desk = telling(address, &more);
+        desk.write("otel.auth", b"Bearer of-the-file\n");
+        let others_may_read_it = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(desk.path("otel.auth"), others_may_read_it).expect("a file of ours");
+        let words = called(&desk);
+        for what in ["spans", "metrics"] {
+            let told = format!("does not take all {what}");
+            let told: Vec<&str> = words.lines().filter(|line| line.contains(&told)).collect();
+            assert!(told.len() == 1 && told[0].contains(reason), "{what}, {reason}: {words}");
+        }
+        assert_eq!(requests.try_iter().count() == 0, shows_an_open_file, "{words}");
+    }
+}
+
+#[test]
+fn spans_that_a_collector_refuses_while_it_takes_others_are_lost() {
+    // `partial_success` with one that was refused, and why.
+    const ONE_REFUSED: &[u8] = b"\x0a\x09\x08\x01\x12\x05quota";
+    let (address, _requests) = listen(None, |request| match request.is_for("/v1/traces") {
+        true => (200, ONE_REFUSED),
+        false => (200, EMPTY),
+    });
+    let desk = telling(address, &json!({}));
+    let server = Server::start(&desk);
+    assert_eq!(server.invoke("runtime-echo-tool", "1").status, 200);
+    until("one is lost", || {
+        let told = metrics(&desk);
+        told.contains("aral_telemetry_spans_dropped_total{reason=\"refused\"} ")
+            && told.contains("\naral_telemetry_spans_exported_total ")
+    });
+    server.signal(Signal::TERM);
+    let (code, words) = server.wait();
+    assert_eq!(code, Some(0));
+    assert!(words.contains("it refused 1 of them: quota"), "{words}");
+    assert!(!words.contains("take all metrics"), "{words}");
 }

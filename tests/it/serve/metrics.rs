@@ -257,6 +257,7 @@ fn what_happens_is_counted_once_under_names_that_are_documented() {
     let spared = [
         metric::SPANS_EXPORTED,
         metric::SPANS_DROPPED,
+        metric::METRIC_EXPORTS_FAILED,
         metric::TRACES_REFUSED,
         metric::SERIES_REFUSED,
         metric::LOG_LINES_DROPPED,

@@ -120,7 +120,8 @@ metrics! {
     HTTP_REQUESTS_RUNNING = "aral_http_requests_running", Gauge, Count, [], "Requests that are being answered.";
     HTTP_CONNECTIONS = "aral_http_connections", Gauge, Count, [], "Open connections.";
     SPANS_EXPORTED = "aral_telemetry_spans_exported_total", Counter, Count, [], "Spans that the collector took.";
-    SPANS_DROPPED = "aral_telemetry_spans_dropped_total", Counter, Count, ["reason"], "Spans that were lost: queue_full or export_failed.";
+    SPANS_DROPPED = "aral_telemetry_spans_dropped_total", Counter, Count, ["reason"], "Spans that were lost: queue_full, export_failed or refused.";
+    METRIC_EXPORTS_FAILED = "aral_telemetry_metric_exports_failed_total", Counter, Count, [], "Times that the collector did not take the metrics, or not all of them.";
     TRACES_REFUSED = "aral_telemetry_traces_refused_total", Counter, Count, [], "Requests whose caller names a trace that would be exported, and whose address has no more of its share.";
     SERIES_REFUSED = "aral_telemetry_series_refused_total", Counter, Count, [], "Values that were not counted because their metric has too many series.";
     LOG_LINES_DROPPED = "aral_log_lines_dropped_total", Counter, Count, [], "Lines of the log that were lost because whoever reads standard error is too slow.";
