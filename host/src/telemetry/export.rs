@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use aral_contract::Failure;
 use aral_contract::metric::{METRIC_EXPORTS_FAILED, SERIES_MAX, SPANS_DROPPED, SPANS_EXPORTED};
+use aral_runtime::entropy;
 use metrics::counter;
+use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Meter, MeterProvider as _};
 use opentelemetry_otlp::{
     MetricExporter, Protocol, RetryPolicy, SpanExporter, WithExportConfig as _, WithHttpConfig as _,
@@ -49,12 +51,12 @@ pub(super) struct Exporters {
 
 impl Exporters {
     pub(super) fn start(collector: Collector, service: &str, spans: &Spans) -> Result<Self, Failure> {
+        // Counters of several servers with one configuration would else be one that jumps up and down.
+        let instance = entropy::trace_id().to_string();
         let resource = Resource::builder_empty()
             .with_service_name(service.to_owned())
-            .with_attribute(opentelemetry::KeyValue::new(
-                "service.version",
-                env!("CARGO_PKG_VERSION"),
-            ))
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .with_attribute(KeyValue::new("service.instance.id", instance))
             .build();
         let taking = Taking::new("spans", collector.client());
         let mut exporter = span_exporter(&taking.client)?;
@@ -279,8 +281,8 @@ mod tests {
     use aral_contract::metric::{CALL_SECONDS, CALLS};
     use aral_runtime::outbound::Outbound;
     use metrics::{histogram, with_local_recorder};
+    use opentelemetry::InstrumentationScope;
     use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status};
-    use opentelemetry::{InstrumentationScope, KeyValue};
     use opentelemetry_sdk::metrics::data::{AggregatedMetrics, MetricData};
     use opentelemetry_sdk::trace::{SpanEvents, SpanLinks};
 

@@ -1,6 +1,7 @@
 //! How `[telemetry.otlp]` reaches its collector: whom it takes for it, and what it shows. What a real one makes of it is in
 //! `telemetry`.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -174,4 +175,32 @@ fn spans_that_a_collector_refuses_while_it_takes_others_are_lost() {
     assert_eq!(code, Some(0));
     assert!(words.contains("it refused 1 of them: quota"), "{words}");
     assert!(!words.contains("take all metrics"), "{words}");
+}
+
+#[test]
+fn servers_with_one_configuration_are_told_apart_at_the_collector() {
+    let (address, requests) = listen(None, |_| (200, EMPTY));
+    let mut instances = BTreeSet::new();
+    for _ in 0..2 {
+        called(&telling(address, &json!({})));
+        let got: Vec<Request> = requests.try_iter().collect();
+        for path in ["/v1/traces", "/v1/metrics"] {
+            assert!(got.iter().any(|request| request.is_for(path)), "{path}");
+        }
+        let of_server: BTreeSet<String> = got.iter().map(|request| instance(&request.body)).collect();
+        assert_eq!(of_server.len(), 1, "spans and metrics are of one: {of_server:?}");
+        instances.extend(of_server);
+    }
+    assert_eq!(instances.len(), 2, "{instances:?}");
+}
+
+/// The `service.instance.id` in a message of Protocol Buffers: a text behind its key, with a byte for the length of each.
+fn instance(body: &[u8]) -> String {
+    const KEY: &[u8] = b"service.instance.id";
+    let place = body.windows(KEY.len()).position(|bytes| bytes == KEY);
+    let value = &body[place.expect("there is one") + KEY.len()..];
+    // Tag and length of the value, and of the text in it.
+    assert_eq!((value[0], value[2]), (0x12, 0x0a));
+    let text = &value[4..][..usize::from(value[3])];
+    String::from_utf8(text.to_vec()).expect("text")
 }
