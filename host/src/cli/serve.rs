@@ -216,7 +216,8 @@ impl AuditSink for Warner {
     }
 }
 
-fn listen(kind: SignalKind) -> Result<Signal, Failure> {
+/// From now on this signal does nothing by itself.
+pub(crate) fn listen(kind: SignalKind) -> Result<Signal, Failure> {
     signal(kind).map_err(Failure::internal)
 }
 

@@ -7,18 +7,22 @@ mod source;
 mod view;
 
 use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aral_contract::{Clock as _, Code, Failure};
 use aral_runtime::SystemClock;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use serde_json::json;
+use tokio::signal::unix::SignalKind;
 
 use super::arguments::Top;
 use super::configured::Configured;
 use super::desk;
 use super::exit::Exit;
 use super::output::{Done, Output};
+use super::serve::listen;
 use figures::Figures;
 use live::Live;
 use source::Source;
@@ -42,12 +46,45 @@ pub(crate) fn run(arguments: &Top, configured: &Configured, output: &Output) -> 
             .with_hint("`aral top --once` prints what is seen once, and `aral top --json` an object for each interval")
             .into());
     }
-    let mut terminal = ratatui::try_init().map_err(Failure::internal)?;
-    let ended = watch(source, interval, &mut terminal);
+    // Only the first question must be answered: a server may be started anew.
+    let live = Live::begin(source, interval)?;
+    let is_over = told_to_end()?;
+    let init = ratatui::try_init().map_err(Failure::internal);
+    let ended = init.and_then(|mut terminal| watch(live, &is_over, &mut terminal));
+    // Also where only a part of it was changed.
     let restored = ratatui::try_restore().map_err(Failure::internal);
     ended?;
     restored?;
     Ok(Exit::Success)
+}
+
+/// Becomes true at a signal that asks for the end. From now on such a signal ends nothing by itself: it would leave the terminal as only
+/// this program can use it.
+fn told_to_end() -> Result<Arc<AtomicBool>, Failure> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().build().map_err(Failure::internal)?;
+    let inside = runtime.enter();
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    drop(inside);
+    let is_told = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&is_told);
+    let work = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hangup.recv() => {}
+            }
+        });
+        told.store(true, Ordering::Release);
+    };
+    std::thread::Builder::new()
+        .name("aral-signals".to_owned())
+        .spawn(work)
+        .map_err(Failure::internal)?;
+    Ok(is_told)
 }
 
 /// For scripts: the figures of one interval, or of each.
@@ -67,10 +104,9 @@ fn told(source: &Source, interval: Duration, once: bool, output: &Output) -> Don
     }
 }
 
-/// Until somebody presses q, escape or ctrl-c. Only the first question must be answered: a server may be started anew.
-fn watch(source: Source, interval: Duration, terminal: &mut ratatui::DefaultTerminal) -> Result<(), Failure> {
-    let mut live = Live::begin(source, interval)?;
-    loop {
+/// Until somebody presses q, escape or ctrl-c, or a signal says that it is over.
+fn watch(mut live: Live, is_over: &AtomicBool, terminal: &mut ratatui::DefaultTerminal) -> Result<(), Failure> {
+    while !is_over.load(Ordering::Acquire) {
         let silence = live.silence();
         terminal
             .draw(|frame| view::draw(live.figures(), silence.as_deref(), frame))
@@ -80,6 +116,7 @@ fn watch(source: Source, interval: Duration, terminal: &mut ratatui::DefaultTerm
         }
         live.go_on()?;
     }
+    Ok(())
 }
 
 fn is_end(event: &Event) -> bool {

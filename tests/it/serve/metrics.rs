@@ -352,30 +352,32 @@ fn top_shows_what_the_server_does() {
     desk.aral(&["top"]).assert("no terminal", 2, &["no terminal", "--once"]);
 }
 
-/// Runs a program on a terminal of this size, presses `q` after a while, and prints what it drew.
+/// Runs a program on a terminal of this size, presses `q` after a while or sends it a signal, and prints what it drew.
 #[cfg(feature = "services")]
 const ON_A_TERMINAL: &str = r#"
-import fcntl, os, pty, select, struct, sys, termios, time
-rows, columns, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
-child, terminal = pty.fork()
-if child == 0:
-    fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-    os.execv(program[0], program)
-drawn, begun, pressed = b"", time.monotonic(), False
+import fcntl, os, pty, select, signal, struct, subprocess, sys, termios, time
+rows, columns, end, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:]
+terminal, inner = pty.openpty()
+fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+before = termios.tcgetattr(inner)
+child = subprocess.Popen(program, stdin=inner, stdout=inner, stderr=inner, start_new_session=True)
+drawn, begun, told = b"", time.monotonic(), False
 while time.monotonic() - begun < 60:
     if select.select([terminal], [], [], 0.1)[0]:
-        try:
-            piece = os.read(terminal, 65536)
-        except OSError:
-            break
-        if not piece:
-            break
-        drawn += piece
-    if not pressed and (b"calls" in drawn or len(drawn) > 200) and time.monotonic() - begun > 1:
-        os.write(terminal, b"q")
-        pressed = True
+        drawn += os.read(terminal, 65536)
+    elif child.poll() is not None:
+        break
+    if not told and (b"calls" in drawn or len(drawn) > 200) and time.monotonic() - begun > 1:
+        os.write(terminal, b"q") if end == "q" else child.send_signal(getattr(signal, end))
+        told = True
 sys.stdout.buffer.write(drawn)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+sys.stdout.flush()
+if child.poll() is None:
+    child.kill()
+    sys.exit("it does not end")
+if termios.tcgetattr(inner)[:4] != before[:4]:
+    sys.exit("the terminal is not as it was")
+sys.exit(child.returncode)
 "#;
 
 #[cfg(feature = "services")]
@@ -383,19 +385,27 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 fn top_draws_on_a_terminal_of_any_size_and_leaves_it_as_it_was() {
     let (desk, server) = start();
     use_it(&server);
-    for (rows, columns) in [("24", "80"), ("60", "200"), ("3", "10")] {
+    for (rows, columns, end) in [
+        ("24", "80", "q"),
+        ("60", "200", "q"),
+        ("3", "10", "q"),
+        ("24", "80", "SIGTERM"),
+        ("24", "80", "SIGINT"),
+        ("24", "80", "SIGHUP"),
+    ] {
         let ran = std::process::Command::new("python3")
-            .args(["-c", ON_A_TERMINAL, rows, columns])
+            .args(["-c", ON_A_TERMINAL, rows, columns, end])
             .arg(crate::support::desk::program())
             .args(["top", "--interval-ms", "100", "--socket", &socket(&desk)])
             .output()
             .expect("python3 is there: `cargo xtask test --services` needs it");
         let drawn = String::from_utf8_lossy(&ran.stdout);
-        assert!(ran.status.success(), "{rows}x{columns}: {ran:?}");
-        assert!(
-            drawn.contains("\u{1b}[?1049h") && drawn.contains("\u{1b}[?1049l"),
-            "{drawn:?}"
-        );
+        assert!(ran.status.success(), "{rows}x{columns}, {end}: {ran:?}");
+        // The alternate screen, and the cursor.
+        for (enter, leave) in [("\u{1b}[?1049h", "\u{1b}[?1049l"), ("\u{1b}[?25l", "\u{1b}[?25h")] {
+            assert!(drawn.contains(enter), "{end}: {drawn:?}");
+            assert!(drawn.rfind(leave) > drawn.rfind(enter), "{end}: {drawn:?}");
+        }
         assert!(rows == "3" || drawn.contains("calls/s"), "{rows}x{columns}: {drawn:?}");
     }
 }

@@ -11,7 +11,7 @@ use super::figures::Figures;
 use super::samples::Samples;
 use super::source::Source;
 
-/// How often it is looked whether an answer has come.
+/// How often it is looked whether an answer has come, and whether this is over.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What is seen.
@@ -75,14 +75,13 @@ impl Live {
         Some(format!("no answer for {seconds} s: {}", failure.message))
     }
 
-    /// How long nothing can be done but wait.
+    /// How long there is nothing to do here.
     pub(super) fn wait(&self) -> Duration {
         if self.is_asked {
-            LOOK
-        } else {
-            self.interval
-                .saturating_sub(self.clock.elapsed().saturating_sub(self.asked_at))
+            return LOOK;
         }
+        let passed = self.clock.elapsed().saturating_sub(self.asked_at);
+        self.interval.saturating_sub(passed).min(LOOK)
     }
 
     /// Takes an answer that has come, and asks again where it is time. Does not wait.
