@@ -21,7 +21,7 @@ use super::arguments::Top;
 use super::configured::Configured;
 use super::desk;
 use super::exit::Exit;
-use super::output::{Done, Output};
+use super::output::{Done, Output, Stop};
 use super::serve::listen;
 use figures::Figures;
 use live::Live;
@@ -39,7 +39,10 @@ pub(crate) fn run(arguments: &Top, configured: &Configured, output: &Output) -> 
     let source = Source::new(&socket);
     let interval = Duration::from_millis(arguments.interval_ms);
     if arguments.once || output.json {
-        return told(&source, interval, arguments.once, output);
+        return told(&source, interval, |figures| {
+            output.answer(&view::text(figures), &json!(figures))?;
+            Ok(!arguments.once)
+        });
     }
     if !std::io::stdout().is_terminal() {
         return Err(Failure::new(Code::ConfigInvalid, "standard output is no terminal")
@@ -87,20 +90,21 @@ fn told_to_end() -> Result<Arc<AtomicBool>, Failure> {
     Ok(is_told)
 }
 
-/// For scripts: the figures of one interval, or of each.
-fn told(source: &Source, interval: Duration, once: bool, output: &Output) -> Done {
+/// For scripts: the figures of one interval after the other, as long as `show` wants more. They are of the time between two answers, which is
+/// longer than the interval where the server takes its time, or whoever reads what is shown.
+fn told(source: &Source, interval: Duration, mut show: impl FnMut(&Figures) -> Result<bool, Stop>) -> Done {
     let clock = SystemClock::new();
     let mut before = source.ask()?;
+    let mut before_at = clock.elapsed();
     loop {
-        let begun = clock.elapsed();
         std::thread::sleep(interval);
         let now = source.ask()?;
-        let figures = Figures::between(&before, &now, clock.elapsed().saturating_sub(begun));
-        output.answer(&view::text(&figures), &json!(figures))?;
-        if once {
+        let at = clock.elapsed();
+        let figures = Figures::between(&before, &now, at.saturating_sub(before_at));
+        if !show(&figures)? {
             return Ok(Exit::Success);
         }
-        before = now;
+        (before, before_at) = (now, at);
     }
 }
 
@@ -123,4 +127,46 @@ fn is_end(event: &Event) -> bool {
     let Event::Key(key) = event else { return false };
     let is_interrupt = key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
     key.kind == KeyEventKind::Press && (is_interrupt || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+    use crate::cli::top::figures::tests::{BEFORE, NOW};
+    use crate::cli::top::source::REQUEST;
+
+    #[test]
+    fn a_reader_who_takes_long_does_not_make_the_rates_higher() {
+        const TAKES: Duration = Duration::from_millis(50);
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("socket");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = std::thread::spawn(move || {
+            for answer in [BEFORE, BEFORE, NOW] {
+                let (mut stream, _) = listener.accept().unwrap();
+                stream.read_exact(&mut [0; REQUEST.len()]).unwrap();
+                let answer = format!("HTTP/1.1 200 OK\r\n\r\n{answer}");
+                stream.write_all(answer.as_bytes()).unwrap();
+            }
+        });
+        let mut seen = Vec::new();
+        let interval = Duration::from_millis(1);
+        let done = told(&Source::new(&socket), interval, |figures| {
+            seen.push(figures.clone());
+            std::thread::sleep(TAKES);
+            Ok(seen.len() < 2)
+        });
+        assert!(matches!(done, Ok(Exit::Success)), "{done:?}");
+        server.join().unwrap();
+        // Between the second answer and the third the reader took its time.
+        let time = Duration::from_millis(seen[1].interval_ms);
+        assert!(time >= TAKES + interval, "{time:?}");
+        let calls = 11.0;
+        let most = calls / (TAKES + interval).as_secs_f64();
+        let rate = seen[1].calls_per_second;
+        assert!(rate > 0.0 && rate <= most, "{rate} is more than {most}");
+    }
 }
