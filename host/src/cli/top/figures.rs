@@ -6,7 +6,7 @@ use std::time::Duration;
 use aral_contract::metric::{
     AUDIT_QUEUE, AUDIT_SINK_LAG, AUDIT_UNSIGNED, AUDIT_UNSYNCED, AUDIT_WRITABLE, AUTHENTICATION_FAILURES, CALL_SECONDS,
     CALL_STAGE_SECONDS, CALLS, CALLS_RUNNING, CALLS_RUNNING_MAX, CALLS_WAITING, CALLS_WAITING_MAX, DENIALS,
-    HTTP_CONNECTIONS, HTTP_REQUESTS, HTTP_REQUESTS_RUNNING, Metric, POOL_INSTANCES, POOL_INSTANCES_MAX,
+    HTTP_CONNECTIONS, HTTP_REQUESTS, HTTP_REQUESTS_RUNNING, Metric, POOL_INSTANCES, POOL_INSTANCES_MAX, PROCESS_CPU,
     PROCESS_RESIDENT, RATE_LIMITED,
 };
 use serde::Serialize;
@@ -65,6 +65,8 @@ pub(super) struct Figures {
 impl Figures {
     /// Counts are since the server began; rates and quantiles are of the time between the two moments.
     pub(super) fn between(before: &Samples, now: &Samples, time: Duration) -> Self {
+        let nothing = Samples::default();
+        let before = if is_another(before, now) { &nothing } else { before };
         let span = Span { before, now, time };
         let failed = |sample: &Sample| sample.label("code") != "ok";
         let gauges = [
@@ -114,6 +116,25 @@ impl Figures {
     }
 }
 
+/// Whether a server that was started anew counted `now`: what one counts never gets less. Series of one metric belong together, so that
+/// none of them may be compared with what the server before had counted.
+fn is_another(before: &Samples, now: &Samples) -> bool {
+    let totals = [CALLS, HTTP_REQUESTS, DENIALS, RATE_LIMITED, PROCESS_CPU].map(|metric| metric.name.to_owned());
+    let mut names = totals
+        .into_iter()
+        .chain([CALL_SECONDS, CALL_STAGE_SECONDS].map(buckets_of));
+    let fell = |name: String| {
+        let mut series = before.of(&name);
+        series.any(|sample| now.value(&sample.name, &sample.labels) < sample.value)
+    };
+    names.any(fell)
+}
+
+/// The name under which a histogram is told.
+fn buckets_of(histogram: Metric) -> String {
+    format!("{}_bucket", histogram.name)
+}
+
 struct Span<'a> {
     before: &'a Samples,
     now: &'a Samples,
@@ -121,14 +142,9 @@ struct Span<'a> {
 }
 
 impl Span<'_> {
-    /// How much a series grew. A server that was started anew began from nothing.
+    /// How much a series grew.
     fn grown(&self, sample: &Sample) -> f64 {
-        let before = self.before.value(&sample.name, &sample.labels);
-        if before <= sample.value {
-            sample.value - before
-        } else {
-            sample.value
-        }
+        sample.value - self.before.value(&sample.name, &sample.labels)
     }
 
     fn rate(&self, metric: Metric, wanted: impl Fn(&Sample) -> bool) -> f64 {
@@ -180,11 +196,7 @@ impl Span<'_> {
     /// From the buckets, between whose bounds values are taken to lie evenly.
     fn quantiles(&self, metric: Metric, wanted: impl Fn(&Sample) -> bool) -> Quantiles {
         let mut buckets: Vec<(f64, f64)> = Vec::new();
-        for sample in self
-            .now
-            .of(&format!("{}_bucket", metric.name))
-            .filter(|one| wanted(one))
-        {
+        for sample in self.now.of(&buckets_of(metric)).filter(|one| wanted(one)) {
             let Ok(bound) = sample.label("le").replace("+Inf", "inf").parse::<f64>() else {
                 continue;
             };
@@ -286,6 +298,17 @@ pub(super) mod tests {
         let (before, now) = (Samples::parse(NOW), Samples::parse(BEFORE));
         let figures = Figures::between(&before, &now, Duration::from_secs(1));
         assert_eq!(figures.calls_per_second, 10.0);
+        // Buckets of both servers, of which the one had some more and the other some less, would be a histogram of neither.
+        let histogram = |fast: u64, all: u64| {
+            let buckets = [("0.1", fast), ("0.2", all), ("+Inf", all)];
+            let line = |(le, count): (&str, u64)| {
+                format!("aral_call_seconds_bucket{{capability=\"a\",le=\"{le}\"}} {count}\n")
+            };
+            Samples::parse(&buckets.map(line).concat())
+        };
+        let figures = Figures::between(&histogram(100, 100), &histogram(90, 101), Duration::from_secs(1));
+        let p99 = figures.seconds.p99_ms.unwrap();
+        assert!(p99 > 100.0 && p99 < 200.0, "{p99}");
         let idle = Figures::between(&now, &now, Duration::ZERO);
         assert_eq!((idle.calls_per_second, idle.seconds), (0.0, Quantiles::default()));
         let empty = Figures::between(&Samples::default(), &Samples::default(), Duration::from_secs(1));
