@@ -101,6 +101,26 @@ fn a_client_that_goes_takes_its_calls_along() {
 }
 
 #[test]
+fn a_process_ends_though_its_client_does_not_read() {
+    for by_signal in [true, false] {
+        let desk = desk(&[entry(RUNTIME_ECHO_TOOL)], |config| {
+            config["serve"]["limits"] = json!({ "body_bytes_max": 200_000 });
+        });
+        let (mut process, _unread) = Process::start_unread(&desk, &[]);
+        // Its answer is longer than what a pipe takes.
+        let long = call(ECHO, json!({ "a": "x".repeat(100_000) }));
+        process.send(&newest(1, "tools/call", long));
+        assert_recorded(&desk, "invocation", &[ECHO]);
+        if by_signal {
+            process.signal(Signal::TERM);
+        } else {
+            process.close();
+        }
+        assert_eq!(process.wait(), Some(0), "by signal: {by_signal}");
+    }
+}
+
+#[test]
 fn what_is_no_message_is_answered_and_the_conversation_goes_on() {
     let desk = all();
     let mut process = Process::start(&desk, &[]);

@@ -165,6 +165,19 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(desk: &Desk, arguments: &[&str]) -> Self {
+        let (mut process, output) = Self::start_unread(desk, arguments);
+        let (sender, lines) = channel();
+        process.lines = lines;
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines() {
+                let _nobody_waits = sender.send(line.expect("text"));
+            }
+        });
+        process
+    }
+
+    /// The same, and its output, which nobody reads.
+    pub(crate) fn start_unread(desk: &Desk, arguments: &[&str]) -> (Self, ChildStdout) {
         let mut all = vec!["mcp"];
         all.extend_from_slice(arguments);
         let mut child = desk
@@ -174,18 +187,14 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .expect("the program starts");
-        let (sender, lines) = channel();
-        let output: ChildStdout = child.stdout.take().expect("a pipe");
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines() {
-                let _nobody_waits = sender.send(line.expect("text"));
-            }
-        });
-        Self {
+        let output = child.stdout.take().expect("a pipe");
+        let (_nobody, lines) = channel();
+        let process = Self {
             input: child.stdin.take(),
             child,
             lines,
-        }
+        };
+        (process, output)
     }
 
     /// Writes a line.

@@ -188,6 +188,14 @@ pub(crate) fn sessions(ids: &[&str]) -> Vec<Session> {
     ids.iter().map(|id| session(&dispatcher, id)).collect()
 }
 
+/// The one path with nothing on it, and a session of its own.
+pub(crate) fn path() -> (Arc<Dispatcher>, Session) {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    let dispatcher = Arc::new(dispatcher(&clock, Arc::new(Sink::default())));
+    let session = session(&dispatcher, "analyst");
+    (dispatcher, session)
+}
+
 async fn start(bounds: Bounds) -> Fixture {
     start_with(bounds, |_, _| ()).await
 }

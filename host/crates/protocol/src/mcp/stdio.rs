@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aral_orchestration::{Dispatcher, Session};
 use aral_runtime::entropy;
@@ -20,6 +21,9 @@ use super::News;
 use super::handler::{Handler, Local};
 use super::message::{self, Fault};
 use crate::bounds::{self, Bounds};
+
+/// How long the end of a conversation waits for a client that does not read. Stops such a client from keeping this process.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Knows the one path of the moment.
 pub trait Paths: Send + Sync + std::fmt::Debug {
@@ -228,8 +232,12 @@ where
     }
 
     async fn close(&mut self) -> io::Result<()> {
-        let mut write = self.write.lock().await;
-        SinkExt::<String>::close(&mut *write).await.map_err(plain)
+        // An answer that is not read keeps the lock, and the library gives the answer up only once this has returned.
+        let closing = async {
+            let mut write = self.write.lock().await;
+            SinkExt::<String>::close(&mut *write).await.map_err(plain)
+        };
+        tokio::time::timeout(LAST_WORDS, closing).await?
     }
 }
 
@@ -237,5 +245,66 @@ fn plain(error: LinesCodecError) -> io::Error {
     match error {
         LinesCodecError::Io(error) => error,
         LinesCodecError::MaxLineLengthExceeded => io::ErrorKind::InvalidData.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::tests::{newest, path};
+
+    /// The one path, which stays.
+    #[derive(Debug)]
+    struct One(Arc<Dispatcher>);
+
+    impl Paths for One {
+        fn dispatcher(&self) -> Arc<Dispatcher> {
+            Arc::clone(&self.0)
+        }
+    }
+
+    fn parts(bounds: Bounds) -> (StdioParts, watch::Sender<()>) {
+        let (dispatcher, session) = path();
+        let (changed, changes) = watch::channel(());
+        let parts = StdioParts {
+            paths: Arc::new(One(dispatcher)),
+            session,
+            bounds,
+            changes,
+        };
+        (parts, changed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_conversation_ends_though_nobody_reads_its_answers() {
+        for by_signal in [true, false] {
+            let (client, input) = tokio::io::duplex(1 << 16);
+            let (output, _unread) = tokio::io::duplex(64);
+            let (stop, stopped) = oneshot::channel::<()>();
+            let (mut client, mut stop) = (Some(client), Some(stop));
+            let (parts, _changed) = parts(Bounds::default());
+            let serving = serve_stdio(parts, input, output, async {
+                let _ = stopped.await;
+            });
+            let ending = async {
+                let (_fields, body) = newest("tools/list", json!({}));
+                let line = format!("{body}\n");
+                client.as_mut().unwrap().write_all(line.as_bytes()).await.unwrap();
+                // Time passes only while everybody waits: the answer is there, and nobody reads it.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if by_signal {
+                    drop(stop.take());
+                } else {
+                    drop(client.take());
+                }
+            };
+            let serving = tokio::time::timeout(Duration::from_secs(60), serving);
+            let (ended, ()) = tokio::join!(serving, ending);
+            ended.expect("it ends").unwrap();
+        }
     }
 }
