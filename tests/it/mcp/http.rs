@@ -448,6 +448,8 @@ fn a_configuration_that_is_read_again_holds_in_sessions_too() {
     let desk = desk(&[entry(RUNTIME_ECHO_TOOL), entry(RUNTIME_SLEEP)], |_| ());
     let server = Server::start(&desk);
     let session = Session::begin(server.address(), &[]);
+    // Its client opens it again, and the connection of the one before is still there.
+    let (mut before, _) = session.news();
     let (mut news, _) = session.news();
     let names = || {
         let list = session.result("tools/list", json!({}));
@@ -464,6 +466,7 @@ fn a_configuration_that_is_read_again_holds_in_sessions_too() {
     });
     let told = news.event().expect("news");
     assert_eq!(told["method"], "notifications/tools/list_changed", "{told}");
+    assert!(before.event().is_none(), "it has ended");
     assert_eq!(names(), [ECHO]);
     let mut hidden = session.send(&message(2, "tools/call", call(SLEEP, json!({ "wait_ms": 1 }))));
     assert_eq!(hidden.head().expect("an answer").status, 200);

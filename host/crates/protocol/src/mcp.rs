@@ -11,6 +11,7 @@ mod message;
 mod presence;
 mod sessions;
 mod stdio;
+mod stream;
 mod text;
 mod tool;
 mod under_way;

@@ -7,20 +7,19 @@ use std::time::Duration;
 
 use aral_contract::id::CallerName;
 use aral_runtime::entropy;
-use futures::{Stream, StreamExt as _};
+use futures::Stream;
 use http::request::Parts;
 use rmcp::model::{ClientJsonRpcMessage, GetExtensions as _, GetMeta as _, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_server::session::local::{
     EventId, LocalSessionHandle, SessionConfig, SessionError as Fault, create_local_session,
 };
 use rmcp::transport::streamable_http_server::session::{ServerSseMessage, SessionId, SessionManager};
-use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
-use super::handler::written;
 use super::message;
-use super::presence::{Open, Presence};
-use super::under_way::{Begun, UnderWay, Watched, answered};
+use super::presence::Presence;
+use super::stream::{answering, channel, stream};
+use super::under_way::{UnderWay, Watched};
 use crate::bounds::{self, Bounds};
 use crate::meters;
 use crate::request_place::RequestPlace;
@@ -315,6 +314,10 @@ impl SessionManager for OwnSessions {
     ) -> Result<impl Stream<Item = ServerSseMessage> + Send + Sync + 'static, SessionError> {
         let Line { handle, presence, .. } = self.find(id)?;
         let open = presence.enter();
+        let _turn = presence.turn().await;
+        // Its client may have lost the one before, of which the connection is still there. The library would let that one hear all
+        // news, and this one none.
+        handle.close_standalone_sse_stream(None).await?;
         Ok(stream(handle.establish_common_channel().await?.inner, open))
     }
 
@@ -332,7 +335,12 @@ impl SessionManager for OwnSessions {
         let open = presence.enter();
         // Meanwhile no channel is opened, of which it would not be known whose it is.
         let _turn = presence.turn().await;
-        let known = channel(&last_event_id).and_then(|channel| under_way.with_channel(channel));
+        let channel = channel(&last_event_id);
+        if channel.is_none() {
+            // One stream of news takes the place of another.
+            handle.close_standalone_sse_stream(None).await?;
+        }
+        let known = channel.and_then(|channel| under_way.with_channel(channel));
         let (begun, place) = known.map_or((None, None), |(begun, place)| (Some(begun), place));
         if let Some(place) = place.clone() {
             // The answer counts there, wherever it is sent.
@@ -343,51 +351,14 @@ impl SessionManager for OwnSessions {
     }
 }
 
-/// The channel that an event came in, as its name says; none: that of news.
-fn channel(event_id: &str) -> Option<u64> {
-    let (_index, channel) = event_id.split_once('/')?;
-    channel.parse().ok()
-}
-
-fn stream(
-    mut messages: Receiver<ServerSseMessage>,
-    open: Open,
-) -> impl Stream<Item = ServerSseMessage> + Send + Sync + 'static {
-    futures::stream::poll_fn(move |cx| {
-        let _open = &open;
-        messages.poll_recv(cx)
-    })
-}
-
-/// The messages of a request, which ends with its answer. What that was in memory is text from then on.
-fn answering(
-    messages: impl Stream<Item = ServerSseMessage> + Send + Sync + 'static,
-    under_way: UnderWay,
-    begun: Option<Begun>,
-    place: Option<RequestPlace>,
-) -> impl Stream<Item = ServerSseMessage> + Send + Sync + 'static {
-    messages.inspect(move |event| {
-        let message = event.message.as_deref();
-        let Some(answer) = message.filter(|message| answered(message).is_some()) else {
-            return;
-        };
-        // Known before the client reads it, which may use the id again then.
-        if let Some(begun) = &begun {
-            under_way.end(begun);
-        }
-        if let Some(place) = &place {
-            place.lighten(written(answer));
-        }
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use aral_contract::TraceId;
-    use futures::FutureExt as _;
+    use futures::{FutureExt as _, StreamExt as _};
     use rmcp::transport::Transport as _;
     use serde_json::{Value, json};
 
+    use super::super::under_way::answered;
     use super::*;
     use crate::places::Places;
     use crate::unsent::{Unsent, Weight};
@@ -462,6 +433,26 @@ mod tests {
             count += usize::from(event.message.as_deref().and_then(answered).is_some());
         }
         count
+    }
+
+    #[tokio::test]
+    async fn a_new_stream_of_news_takes_the_place_of_the_one_before() {
+        let (sessions, id, mut server) = begin().await;
+        let changed = || {
+            let value = json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" });
+            serde_json::from_value::<ServerJsonRpcMessage>(value).unwrap()
+        };
+        let mut first = Box::pin(sessions.create_standalone_stream(&id).await.unwrap());
+        let mut second = Box::pin(sessions.create_standalone_stream(&id).await.unwrap());
+        assert!(matches!(first.next().now_or_never(), Some(None)), "it has ended");
+        server.send(changed()).await.unwrap();
+        let told = second.next().await.expect("news");
+        assert!(told.message.is_some(), "{told:?}");
+        let mut third = Box::pin(sessions.resume(&id, "1".to_owned()).await.unwrap());
+        assert!(matches!(second.next().now_or_never(), Some(None)), "it has ended");
+        server.send(changed()).await.unwrap();
+        let told = third.next().await.expect("news");
+        assert_eq!(told.event_id.as_deref(), Some("1"));
     }
 
     #[tokio::test]
