@@ -437,6 +437,29 @@ fn a_server_that_ends_waits_for_calls_of_sessions_as_for_all_others() {
     end(&desk, server, &trace);
 }
 
+#[test]
+fn a_call_that_ends_without_a_connection_is_answered_to_who_comes_back() {
+    let desk = desk(&[entry(RUNTIME_SLEEP)], |_| ());
+    let server = Server::start(&desk);
+    let session = Session::begin(server.address(), &[]);
+    // Compiled before, so that the call takes no longer than it says.
+    session.result("tools/call", call(SLEEP, json!({ "wait_ms": 1 })));
+    let mut wire = session.send(&message(7, "tools/call", call(SLEEP, json!({ "wait_ms": 3000 }))));
+    let head = wire.head().expect("an answer");
+    let trace = head.field("aral-trace-id").expect("a trace id").to_owned();
+    let last = wire.event_id();
+    drop(wire);
+    assert_recorded(&desk, "invocation", &[&trace]);
+    let (mut resumed, head) = session.resume(&last);
+    assert_eq!(head.status, 200, "{last}");
+    let answer = resumed.event().expect("an answer");
+    assert_eq!(
+        (&answer["id"], &answer["result"]["content"][0]["text"]),
+        (&json!(7), &json!("\"awake\""))
+    );
+    assert!(resumed.event().is_none(), "and its stream ends");
+}
+
 /// Changes `aral.toml` and has the server read it again.
 fn reload(desk: &Desk, server: &Server, change: impl FnOnce(&mut Value)) {
     desk.configure_more(change);

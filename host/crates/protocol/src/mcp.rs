@@ -95,9 +95,10 @@ pub(crate) struct Mcp {
 
 impl Mcp {
     pub(crate) fn new(bounds: &Bounds, changes: watch::Receiver<()>) -> Self {
+        let news = News::new(changes);
         Self {
-            news: News::new(changes),
-            sessions: Arc::new(Sessions::new(bounds)),
+            sessions: Arc::new(Sessions::new(bounds, news.draining.clone())),
+            news,
             streams: Tally::new(),
             ended: CancellationToken::new(),
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aral_contract::id::CallerName;
 use aral_runtime::entropy;
 use futures::Stream;
+use futures::future::Either;
 use http::request::Parts;
 use rmcp::model::{ClientJsonRpcMessage, GetExtensions as _, GetMeta as _, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_server::session::local::{
@@ -15,11 +16,12 @@ use rmcp::transport::streamable_http_server::session::local::{
 };
 use rmcp::transport::streamable_http_server::session::{ServerSseMessage, SessionId, SessionManager};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::message;
 use super::presence::Presence;
 use super::stream::{answering, channel, stream};
-use super::under_way::{UnderWay, Watched};
+use super::under_way::{TakenUp, UnderWay, Watched};
 use crate::bounds::{self, Bounds};
 use crate::meters;
 use crate::request_place::RequestPlace;
@@ -37,6 +39,8 @@ pub(super) struct Sessions {
     /// How many each caller has, and all of them.
     places: Tally<CallerName>,
     running: Mutex<HashMap<SessionId, Running>>,
+    /// The server is told to end.
+    draining: CancellationToken,
 }
 
 #[derive(Debug)]
@@ -79,11 +83,13 @@ pub(super) enum SessionError {
 }
 
 impl Sessions {
-    pub(super) fn new(bounds: &Bounds) -> Self {
+    /// `draining` ends when nobody is waited for any more.
+    pub(super) fn new(bounds: &Bounds, draining: CancellationToken) -> Self {
         Self {
             config: Mutex::new(config(bounds)),
             places: Tally::new(),
             running: Mutex::default(),
+            draining,
         }
     }
 
@@ -206,7 +212,7 @@ impl SessionManager for OwnSessions {
         let id: SessionId = entropy::trace_id().to_string().into();
         let config = self.all.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (handle, worker) = create_local_session(Arc::clone(&id), config);
-        let under_way = UnderWay::default();
+        let under_way = UnderWay::new(self.all.draining.clone());
         let line = Line {
             handle,
             under_way: under_way.clone(),
@@ -273,19 +279,20 @@ impl SessionManager for OwnSessions {
             }
             _ => (None, None),
         };
-        let known = (under_way.clone(), begun.clone());
+        // Until its client has gone away.
+        let reading = begun.as_ref().and_then(|begun| under_way.read(begun));
         // A channel that was opened and in which nothing was asked would stay: whoever goes away now does not end this.
         let opened = tokio::spawn(async move {
             let _turn = turn;
             let channel = handle.establish_request_wise_channel().await?;
-            if let ((under_way, Some(begun)), Some(channel)) = (&known, channel.http_request_id) {
+            if let (Some(begun), Some(channel)) = (&begun, channel.http_request_id) {
                 under_way.opened(begun, channel);
             }
             handle.push_message(message, channel.http_request_id).await?;
             Ok::<_, Fault>(channel.inner)
         });
         let messages = opened.await.map_err(|_stopped| Fault::SessionServiceTerminated)??;
-        Ok(answering(stream(messages, open), under_way, begun, place))
+        Ok(answering(stream(messages, open), reading, place))
     }
 
     async fn accept_message(&self, id: &SessionId, message: ClientJsonRpcMessage) -> Result<(), SessionError> {
@@ -340,14 +347,18 @@ impl SessionManager for OwnSessions {
             // One stream of news takes the place of another.
             handle.close_standalone_sse_stream(None).await?;
         }
-        let known = channel.and_then(|channel| under_way.with_channel(channel));
-        let (begun, place) = known.map_or((None, None), |(begun, place)| (Some(begun), place));
+        let resumed = handle.resume(last).await;
+        // Asked behind the library: an answer has come before, or comes to who reads now.
+        let TakenUp { kept, reading, place } = channel.map(|one| under_way.take_up(one)).unwrap_or_default();
+        let messages = match kept {
+            Some(kept) => Either::Left(futures::stream::iter([kept])),
+            None => Either::Right(stream(resumed?.inner, open)),
+        };
         if let Some(place) = place.clone() {
             // The answer counts there, wherever it is sent.
             let _asked_once = self.taken_up.set(place);
         }
-        let messages = handle.resume(last).await?.inner;
-        Ok(answering(stream(messages, open), under_way, begun, place))
+        Ok(answering(messages, reading, place))
     }
 }
 
@@ -358,7 +369,7 @@ mod tests {
     use rmcp::transport::Transport as _;
     use serde_json::{Value, json};
 
-    use super::super::under_way::answered;
+    use super::super::under_way::{TAKE_UP, answered};
     use super::*;
     use crate::places::Places;
     use crate::unsent::{Unsent, Weight};
@@ -396,6 +407,11 @@ mod tests {
         message
     }
 
+    /// Of a server that goes on.
+    fn all() -> Arc<Sessions> {
+        Arc::new(Sessions::new(&Bounds::default(), CancellationToken::new()))
+    }
+
     /// Those of a caller that may have `max` of them, one of which makes room for another.
     fn own(all: &Arc<Sessions>, caller: &str, max: u64) -> OwnSessions {
         OwnSessions::new(Arc::clone(all), caller.parse().unwrap(), max)
@@ -403,7 +419,7 @@ mod tests {
 
     /// A session that has begun, and the side of it that answers.
     async fn begin() -> (OwnSessions, SessionId, Watched) {
-        begin_of(&Arc::new(Sessions::new(&Bounds::default())), 1).await
+        begin_of(&all(), 1).await
     }
 
     /// The same among all, of a caller that has `max` of them.
@@ -568,7 +584,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_session_that_was_silent_longest_makes_room_for_another() {
-        let all = Arc::new(Sessions::new(&Bounds::default()));
+        let all = all();
         let (mine, first, _one) = begin_of(&all, 2).await;
         let (_, second, _two) = begin_of(&all, 2).await;
         let other = own(&all, "other", 1);
@@ -583,7 +599,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_session_that_was_used_a_moment_ago_makes_no_room() {
-        let all = Arc::new(Sessions::new(&Bounds::default()));
+        let all = all();
         let (mine, id, mut server) = begin_of(&all, 1).await;
         let another = || own(&all, "somebody", 1);
         let long = || tokio::time::advance(SILENT_MIN);
@@ -608,7 +624,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_session_in_which_somebody_waits_makes_no_room() {
-        let all = Arc::new(Sessions::new(&Bounds::default()));
+        let all = all();
         let (mine, first, mut one) = begin_of(&all, 2).await;
         let (_, second, _two) = begin_of(&all, 2).await;
         let another = || own(&all, "somebody", 2);
@@ -648,7 +664,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_session_whose_client_is_lost_before_it_hears_of_it_makes_room() {
-        let all = Arc::new(Sessions::new(&Bounds::default()));
+        let all = all();
         let mine = own(&all, "somebody", 1);
         let (id, mut server) = mine.create_session().await.unwrap();
         let mut begun = Box::pin(mine.initialize_session(&id, initialize("2025-06-18")));
@@ -696,6 +712,51 @@ mod tests {
             let _stream = again.resume(&id, last.to_owned()).await;
             assert!(again.taken_up().is_none(), "{last}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_nobody_read_waits_a_while_for_its_client() {
+        let all = all();
+        let (sessions, id, mut server) = begin_of(&all, 1).await;
+        let bounds = Bounds {
+            unsent_bytes_max: 1,
+            ..Bounds::default()
+        };
+        let (places, unsent) = (Places::new(2), Unsent::default());
+        let place = || RequestPlace::new(places.try_take().unwrap(), Weight::new(&unsent, &bounds));
+        let other = place();
+        // Calls whose clients lose their connections before they end.
+        let mut called = async |channel: u64| {
+            let asked = place();
+            let stream = sessions.create_stream(&id, of(&asked, ping(7))).await.unwrap();
+            drop(stream);
+            let handled = server.receive().await.unwrap();
+            asked.weigh(1).unwrap();
+            server.send(answer(7)).await.unwrap();
+            drop(handled);
+            drop(asked);
+            assert!(
+                places.try_take().is_none() && other.weigh(1).is_err(),
+                "it has its place"
+            );
+            format!("0/{channel}")
+        };
+        let last = called(0).await;
+        tokio::time::sleep(TAKE_UP / 2).await;
+        let again = own(&all, "somebody", 1);
+        let mut stream = Box::pin(again.resume(&id, last.clone()).await.unwrap());
+        assert!(again.taken_up().is_some());
+        assert_eq!(answers(&mut stream).await, 1);
+        drop((stream, again));
+        assert!(sessions.resume(&id, last).await.map(drop).is_err(), "it is given once");
+        let last = called(1).await;
+        tokio::time::sleep(TAKE_UP * 2).await;
+        assert!(places.try_take().is_some(), "it has no place any more");
+        assert!(sessions.resume(&id, last).await.map(drop).is_err(), "it is gone");
+        called(2).await;
+        all.draining.cancel();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert!(places.try_take().is_some(), "a server that ends does not wait for it");
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use tokio::sync::mpsc::Receiver;
 
 use super::handler::written;
 use super::presence::Open;
-use super::under_way::{Begun, UnderWay, answered};
+use super::under_way::{Reading, answered};
 use crate::request_place::RequestPlace;
 
 /// The channel that an event came in, as its name says; none: that of news.
@@ -28,8 +28,7 @@ pub(super) fn stream(
 /// The messages of a request, which ends with its answer. What that was in memory is text from then on.
 pub(super) fn answering(
     messages: impl Stream<Item = ServerSseMessage> + Send + Sync + 'static,
-    under_way: UnderWay,
-    begun: Option<Begun>,
+    reading: Option<Reading>,
     place: Option<RequestPlace>,
 ) -> impl Stream<Item = ServerSseMessage> + Send + Sync + 'static {
     messages.inspect(move |event| {
@@ -38,8 +37,8 @@ pub(super) fn answering(
             return;
         };
         // Known before the client reads it, which may use the id again then.
-        if let Some(begun) = &begun {
-            under_way.end(begun);
+        if let Some(reading) = &reading {
+            reading.end();
         }
         if let Some(place) = &place {
             place.lighten(written(answer));

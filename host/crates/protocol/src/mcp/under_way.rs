@@ -1,19 +1,27 @@
 //! The requests of one session that have no answer yet, by their ids. The library keeps a channel for each until it sends an
 //! answer with its id; of two with one id it forgets the channel of the first, which then stays as long as the session. Of two with
 //! one token it forgets the token with the first answer: the progress of the other is news then, and whoever does not read those stops
-//! the session.
+//! the session. And it drops an answer that nobody reads: such a one is kept here for a while.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use rmcp::RoleServer;
-use rmcp::model::{ClientJsonRpcMessage, ClientNotification, ProgressToken, RequestId, ServerJsonRpcMessage};
+use rmcp::model::{
+    ClientJsonRpcMessage, ClientNotification, ErrorData, JsonRpcError, ProgressToken, RequestId, ServerJsonRpcMessage,
+};
+use rmcp::transport::streamable_http_server::session::ServerSseMessage;
 use rmcp::transport::streamable_http_server::session::local::{LocalSessionWorker, LocalSessionWorkerError};
 use rmcp::transport::{Transport, WorkerTransport};
+use tokio_util::sync::CancellationToken;
 
 use super::presence::Open;
 use crate::request_place::RequestPlace;
+
+/// How long an answer that nobody read waits for its client. Stops answers of clients that never come again from filling memory.
+pub(super) const TAKE_UP: Duration = Duration::from_secs(30);
 
 /// All of one session.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +31,17 @@ pub(super) struct UnderWay(Arc<Mutex<Requests>>);
 struct Requests {
     begun: u64,
     of: HashMap<RequestId, Request>,
+    /// Answers that nobody read, by their channels.
+    kept: HashMap<u64, Kept>,
+    /// From now on nothing is kept.
+    draining: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Kept {
+    answer: ServerSseMessage,
+    /// Which it still has.
+    place: RequestPlace,
 }
 
 #[derive(Debug)]
@@ -36,6 +55,8 @@ struct Request {
     channel: Option<u64>,
     /// What its answer occupies until the library has sent it, also where nobody reads it any more.
     place: Option<RequestPlace>,
+    /// Whoever reads its channel now.
+    reader: Weak<()>,
     /// Its session is not silent until it has ended, and is from then on.
     _open: Open,
 }
@@ -47,7 +68,42 @@ pub(super) struct Begun {
     number: u64,
 }
 
+/// Somebody who reads what comes of a request, as long as this is there.
+#[derive(Debug)]
+pub(super) struct Reading {
+    under_way: UnderWay,
+    begun: Begun,
+    _here: Arc<()>,
+}
+
+impl Reading {
+    /// The answer is read.
+    pub(super) fn end(&self) {
+        self.under_way.end(&self.begun);
+    }
+}
+
+/// What there is of a channel for somebody who takes it up again.
+#[derive(Debug, Default)]
+pub(super) struct TakenUp {
+    /// The answer, if it came while nobody read.
+    pub(super) kept: Option<ServerSseMessage>,
+    /// The answer is still to come.
+    pub(super) reading: Option<Reading>,
+    /// The place that it has.
+    pub(super) place: Option<RequestPlace>,
+}
+
 impl UnderWay {
+    /// Of a session, which keeps no answers from when `draining` ends.
+    pub(super) fn new(draining: CancellationToken) -> Self {
+        let requests = Requests {
+            draining,
+            ..Requests::default()
+        };
+        Self(Arc::new(Mutex::new(requests)))
+    }
+
     /// One begins; none: there is one with this id, or with this token.
     pub(super) fn begin(
         &self,
@@ -72,6 +128,7 @@ impl UnderWay {
             is_answered: false,
             channel: None,
             place,
+            reader: Weak::new(),
             _open: open,
         });
         Some(Begun {
@@ -89,15 +146,46 @@ impl UnderWay {
         }
     }
 
-    /// The one whose channel this is, and its place.
-    pub(super) fn with_channel(&self, channel: u64) -> Option<(Begun, Option<RequestPlace>)> {
-        let requests = self.lock();
-        let (id, request) = requests.of.iter().find(|(_, one)| one.channel == Some(channel))?;
+    /// Somebody reads what comes of it, and nobody else does any more; none: it has ended.
+    pub(super) fn read(&self, begun: &Begun) -> Option<Reading> {
+        let mut requests = self.lock();
+        let request = requests.of.get_mut(&begun.id)?;
+        (request.number == begun.number).then(|| self.reading(begun.clone(), request))
+    }
+
+    fn reading(&self, begun: Begun, request: &mut Request) -> Reading {
+        let here = Arc::new(());
+        request.reader = Arc::downgrade(&here);
+        Reading {
+            under_way: self.clone(),
+            begun,
+            _here: here,
+        }
+    }
+
+    /// Somebody takes up this channel again, of which the library has the next reader already.
+    pub(super) fn take_up(&self, channel: u64) -> TakenUp {
+        let mut requests = self.lock();
+        if let Some(Kept { answer, place }) = requests.kept.remove(&channel) {
+            return TakenUp {
+                kept: Some(answer),
+                reading: None,
+                place: Some(place),
+            };
+        }
+        let mut all = requests.of.iter_mut();
+        let Some((id, request)) = all.find(|(_, one)| one.channel == Some(channel)) else {
+            return TakenUp::default();
+        };
         let begun = Begun {
             id: id.clone(),
             number: request.number,
         };
-        Some((begun, request.place.clone()))
+        TakenUp {
+            kept: None,
+            reading: Some(self.reading(begun, request)),
+            place: request.place.clone(),
+        }
     }
 
     /// The one with this id has its answer, which is sent now; none: nobody waits for it. To the library, an answer without a
@@ -110,6 +198,33 @@ impl UnderWay {
             id: id.clone(),
             number: request.number,
         })
+    }
+
+    /// What the library is to send as the answer: this, or where nobody reads it, something short in its place, with which the library
+    /// lets go of the channel. This is kept then. Needs a tokio runtime.
+    fn keep_unread(&self, begun: &Begun, answer: ServerJsonRpcMessage) -> ServerJsonRpcMessage {
+        let mut requests = self.lock();
+        let Requests { of, kept, draining, .. } = &mut *requests;
+        let request = of.get(&begun.id).filter(|request| request.number == begun.number);
+        let unread = request.filter(|request| request.reader.strong_count() == 0);
+        let Some((channel, place)) = unread.and_then(|one| Some((one.channel?, one.place.clone()?))) else {
+            return answer;
+        };
+        let answer = ServerSseMessage::from_message(answer);
+        kept.insert(channel, Kept { answer, place });
+        let (draining, all) = (draining.clone(), Arc::downgrade(&self.0));
+        tokio::spawn(async move {
+            tokio::select! {
+                () = tokio::time::sleep(TAKE_UP) => {}
+                // Otherwise the server would wait for its place.
+                () = draining.cancelled() => {}
+            }
+            if let Some(all) = all.upgrade() {
+                UnderWay(all).lock().kept.remove(&channel);
+            }
+        });
+        let error = ErrorData::internal_error("nobody reads the answer", None);
+        ServerJsonRpcMessage::Error(JsonRpcError::new(Some(begun.id.clone()), error))
     }
 
     /// Whether this message of the client is for the library. One that gives up a request is not, if that has its answer: only one
@@ -188,6 +303,10 @@ impl Transport<RoleServer> for Watched {
         let answers = id.and_then(|id| self.under_way.answer(id));
         let is_for_nobody = id.is_some() && answers.is_none() && !is_first;
         let under_way = self.under_way.clone();
+        let message = match &answers {
+            Some(begun) => under_way.keep_unread(begun, message),
+            None => message,
+        };
         let sending = if is_for_nobody {
             None
         } else {
