@@ -530,6 +530,20 @@ fn mcp_sessions_max_and_mcp_session_idle_ms() {
 }
 
 #[test]
+fn a_session_does_not_end_while_somebody_waits_in_it() {
+    let server = Server::start(&desk(&[entry(RUNTIME_SLEEP)], |config| {
+        config["serve"]["limits"] = json!({ "mcp_session_idle_ms": 2000 });
+    }));
+    let session = Session::begin(server.address(), &[]);
+    // Without a token nothing is said until it ends.
+    let mut wire = session.send(&message(7, "tools/call", call(SLEEP, json!({ "wait_ms": 5000 }))));
+    assert_eq!(wire.head().expect("an answer").status, 200);
+    let answer = wire.event().expect("an answer");
+    assert_eq!(answer["result"]["content"][0]["text"], "\"awake\"", "{answer}");
+    session.result("tools/list", json!({}));
+}
+
+#[test]
 fn mcp_streams_max() {
     let desk = desk(&[entry(RUNTIME_ECHO_TOOL)], |config| {
         config["serve"]["limits"] = json!({ "mcp_streams_max": 1 });

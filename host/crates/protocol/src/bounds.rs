@@ -134,7 +134,7 @@ bounds! {
     replay_bytes_max = 16 << 20, 1 => 1 << 30;
     /// Sessions of MCP for one caller, which revisions before 2026-07-28 have. Stops a caller from filling memory with them.
     mcp_sessions_max = 100, 1 => 1_000_000;
-    /// A session of MCP in which nothing is said.
+    /// A session of MCP in which nothing is said, no call is under way and no stream is open.
     mcp_session_idle_ms = 1_800_000, 10 => 86_400_000;
     /// Answers of MCP without an end for one caller, on which news come. Stops a caller from keeping all connections.
     mcp_streams_max = 100, 1 => 1_000_000;

@@ -9,6 +9,7 @@ mod endpoint;
 mod handler;
 mod message;
 mod presence;
+mod session_table;
 mod sessions;
 mod stdio;
 mod stream;
@@ -30,7 +31,7 @@ use crate::tally::Tally;
 pub(crate) use endpoint::{Called, read, serve};
 pub use stdio::{Paths, StdioError, StdioParts, serve_stdio, standard_streams};
 
-use sessions::Sessions;
+use session_table::Sessions;
 
 /// Names a session.
 pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -104,7 +105,7 @@ impl Mcp {
         }
     }
 
-    /// Other bounds hold from now on; a session that has begun keeps its time.
+    /// Other bounds hold from now on, also in sessions that have begun.
     pub(crate) fn rebound(&self, bounds: &Bounds) {
         self.sessions.rebound(bounds);
     }

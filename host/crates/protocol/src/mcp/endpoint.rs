@@ -131,6 +131,10 @@ pub(crate) async fn serve(
     if let Some(fault) = sessions.refused() {
         return Ok(faulty(&fault.clone().error(trace)));
     }
+    if sessions.was_gone() {
+        // Also where the library still saw it: its client begins another one at this answer, and at no other.
+        return Err(Problem::request(StatusCode::NOT_FOUND, "session not found"));
+    }
     let mut response = refusal(answer.map(Body::new)).await?;
     if calls {
         response.extensions_mut().insert(Ran);

@@ -1,8 +1,7 @@
 //! Sessions, which the revisions of MCP before 2026-07-28 have. Each belongs to the caller that began it: to everybody else it
-//! is not there. The library keeps what is said in each; whose it is, and how many each may have, is kept here.
+//! is not there. The library keeps what is said in each; how one caller gets into its own is said here.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aral_contract::id::CallerName;
@@ -12,58 +11,19 @@ use futures::future::Either;
 use http::request::Parts;
 use rmcp::model::{ClientJsonRpcMessage, GetExtensions as _, GetMeta as _, ServerJsonRpcMessage};
 use rmcp::transport::streamable_http_server::session::local::{
-    EventId, LocalSessionHandle, SessionConfig, SessionError as Fault, create_local_session,
+    EventId, SessionConfig, SessionError as Fault, create_local_session,
 };
 use rmcp::transport::streamable_http_server::session::{ServerSseMessage, SessionId, SessionManager};
-use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use super::message;
 use super::presence::Presence;
+use super::session_table::{Line, Running, Sessions};
 use super::stream::{answering, channel, stream};
 use super::under_way::{TakenUp, UnderWay, Watched};
-use crate::bounds::{self, Bounds};
+use crate::bounds;
 use crate::meters;
 use crate::request_place::RequestPlace;
-use crate::tally::{Beyond, Held, Tally};
-
-/// How long a session was silent that makes room for another one of its caller. Stops clients of one caller, each with a session that it
-/// uses, from ending those of each other in turn.
-const SILENT_MIN: Duration = Duration::from_secs(60);
-
-/// All sessions.
-#[derive(Debug)]
-pub(super) struct Sessions {
-    /// Of those that begin.
-    config: Mutex<SessionConfig>,
-    /// How many each caller has, and all of them.
-    places: Tally<CallerName>,
-    running: Mutex<HashMap<SessionId, Running>>,
-    /// The server is told to end.
-    draining: CancellationToken,
-}
-
-#[derive(Debug)]
-struct Running {
-    owner: CallerName,
-    line: Line,
-    _place: Held<CallerName>,
-}
-
-impl Running {
-    /// Since when nobody waits for anything in it; none: somebody begins it or says something, a call is under way or a stream is open.
-    fn silent_since(&self) -> Option<Instant> {
-        self.line.presence.left_at()
-    }
-}
-
-/// The way into a session.
-#[derive(Debug, Clone)]
-struct Line {
-    handle: LocalSessionHandle,
-    under_way: UnderWay,
-    presence: Presence,
-}
+use crate::tally::{Beyond, Held};
 
 /// Why there is no session, or no answer in it.
 #[derive(Debug, thiserror::Error)]
@@ -82,48 +42,10 @@ pub(super) enum SessionError {
     Fault(#[from] Fault),
 }
 
-impl Sessions {
-    /// `draining` ends when nobody is waited for any more.
-    pub(super) fn new(bounds: &Bounds, draining: CancellationToken) -> Self {
-        Self {
-            config: Mutex::new(config(bounds)),
-            places: Tally::new(),
-            running: Mutex::default(),
-            draining,
-        }
-    }
-
-    /// Other bounds hold for those that begin from now on.
-    pub(super) fn rebound(&self, bounds: &Bounds) {
-        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config(bounds);
-    }
-
-    /// Whether there is such a session and it is somebody else's.
-    pub(super) fn is_of_another(&self, id: &str, caller: &CallerName) -> bool {
-        self.running().get(id).is_some_and(|session| session.owner != *caller)
-    }
-
-    fn running(&self) -> MutexGuard<'_, HashMap<SessionId, Running>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes away the session of this caller that was silent longest; none: none was for [`SILENT_MIN`].
-    fn take_silent(&self, caller: &CallerName) -> Option<Running> {
-        let mut running = self.running();
-        let own = running.iter().filter(|(_, one)| one.owner == *caller);
-        let silent = own.filter_map(|(id, one)| Some((one.silent_since()?, id)));
-        let (since, id) = silent.min_by_key(|(since, _)| *since)?;
-        if since.elapsed() < SILENT_MIN {
-            return None;
-        }
-        let id = Arc::clone(id);
-        running.remove(&id)
-    }
-}
-
-fn config(bounds: &Bounds) -> SessionConfig {
+fn config() -> SessionConfig {
     let mut config = SessionConfig::default();
-    config.keep_alive = Some(bounds::ms(bounds.mcp_session_idle_ms));
+    // The library would also end a session in which a call is under way or a stream is open.
+    config.keep_alive = None;
     // What the library keeps so much longer is that of requests that were given up, which have no answer to take up again.
     config.completed_cache_ttl = Duration::ZERO;
     config
@@ -137,6 +59,7 @@ pub(super) struct OwnSessions {
     max: u64,
     full: OnceLock<Beyond>,
     refused: OnceLock<message::Fault>,
+    gone: OnceLock<()>,
     taken_up: OnceLock<RequestPlace>,
 }
 
@@ -149,6 +72,7 @@ impl OwnSessions {
             max,
             full: OnceLock::new(),
             refused: OnceLock::new(),
+            gone: OnceLock::new(),
             taken_up: OnceLock::new(),
         }
     }
@@ -163,6 +87,11 @@ impl OwnSessions {
         self.refused.get()
     }
 
+    /// Whether the session is not there, or not any more.
+    pub(super) fn was_gone(&self) -> bool {
+        self.gone.get().is_some()
+    }
+
     /// The place of the request whose answer was taken up again.
     pub(super) fn taken_up(&self) -> Option<&RequestPlace> {
         self.taken_up.get()
@@ -173,16 +102,33 @@ impl OwnSessions {
         SessionError::Refused
     }
 
+    fn unknown(&self) -> SessionError {
+        let _asked_before = self.gone.set(());
+        SessionError::Unknown
+    }
+
+    /// It may end at any time, also between two questions of the library.
+    fn fault(&self, fault: Fault) -> SessionError {
+        match fault {
+            Fault::SessionServiceTerminated => self.unknown(),
+            other => SessionError::Fault(other),
+        }
+    }
+
     fn find(&self, id: &SessionId) -> Result<Line, SessionError> {
         let running = self.all.running();
         let own = running.get(id).filter(|session| session.owner == self.caller);
-        let session = own.ok_or(SessionError::Unknown)?;
+        let there = own.filter(|session| !self.all.is_over(session));
+        let session = there.ok_or_else(|| self.unknown())?;
         session.line.presence.touch();
         Ok(session.line.clone())
     }
 
     /// One more session, where there may be one or one makes room.
     async fn place(&self) -> Result<Held<CallerName>, Beyond> {
+        for Running { line, .. } in self.all.take_over() {
+            let _ended_already = line.handle.close().await;
+        }
         loop {
             let taken = self
                 .all
@@ -210,8 +156,7 @@ impl SessionManager for OwnSessions {
         })?;
         // As hard to guess as the name of a request, and as little a secret: it opens nothing to anybody else.
         let id: SessionId = entropy::trace_id().to_string().into();
-        let config = self.all.config.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (handle, worker) = create_local_session(Arc::clone(&id), config);
+        let (handle, worker) = create_local_session(Arc::clone(&id), config());
         let under_way = UnderWay::new(self.all.draining.clone());
         let line = Line {
             handle,
@@ -244,8 +189,7 @@ impl SessionManager for OwnSessions {
 
     async fn close_session(&self, id: &SessionId) -> Result<(), SessionError> {
         // The library asks for this also with a name that nobody has, and once the session has ended by itself.
-        if let Ok(line) = self.find(id) {
-            self.all.running().remove(id);
+        if let Some(Running { line, .. }) = self.all.take(id, &self.caller) {
             let _ended_already = line.handle.close().await;
         }
         Ok(())
@@ -291,7 +235,8 @@ impl SessionManager for OwnSessions {
             handle.push_message(message, channel.http_request_id).await?;
             Ok::<_, Fault>(channel.inner)
         });
-        let messages = opened.await.map_err(|_stopped| Fault::SessionServiceTerminated)??;
+        let opened = opened.await.unwrap_or(Err(Fault::SessionServiceTerminated));
+        let messages = opened.map_err(|fault| self.fault(fault))?;
         Ok(answering(stream(messages, open), reading, place))
     }
 
@@ -311,8 +256,8 @@ impl SessionManager for OwnSessions {
             }
             Ok::<_, Fault>(())
         });
-        said.await.map_err(|_stopped| Fault::SessionServiceTerminated)??;
-        Ok(())
+        let said = said.await.unwrap_or(Err(Fault::SessionServiceTerminated));
+        said.map_err(|fault| self.fault(fault))
     }
 
     async fn create_standalone_stream(
@@ -324,8 +269,10 @@ impl SessionManager for OwnSessions {
         let _turn = presence.turn().await;
         // Its client may have lost the one before, of which the connection is still there. The library would let that one hear all
         // news, and this one none.
-        handle.close_standalone_sse_stream(None).await?;
-        Ok(stream(handle.establish_common_channel().await?.inner, open))
+        let closed = handle.close_standalone_sse_stream(None).await;
+        closed.map_err(|fault| self.fault(fault))?;
+        let channel = handle.establish_common_channel().await;
+        Ok(stream(channel.map_err(|fault| self.fault(fault))?.inner, open))
     }
 
     async fn resume(
@@ -345,14 +292,15 @@ impl SessionManager for OwnSessions {
         let channel = channel(&last_event_id);
         if channel.is_none() {
             // One stream of news takes the place of another.
-            handle.close_standalone_sse_stream(None).await?;
+            let closed = handle.close_standalone_sse_stream(None).await;
+            closed.map_err(|fault| self.fault(fault))?;
         }
         let resumed = handle.resume(last).await;
         // Asked behind the library: an answer has come before, or comes to who reads now.
         let TakenUp { kept, reading, place } = channel.map(|one| under_way.take_up(one)).unwrap_or_default();
         let messages = match kept {
             Some(kept) => Either::Left(futures::stream::iter([kept])),
-            None => Either::Right(stream(resumed?.inner, open)),
+            None => Either::Right(stream(resumed.map_err(|fault| self.fault(fault))?.inner, open)),
         };
         if let Some(place) = place.clone() {
             // The answer counts there, wherever it is sent.
@@ -368,9 +316,12 @@ mod tests {
     use futures::{FutureExt as _, StreamExt as _};
     use rmcp::transport::Transport as _;
     use serde_json::{Value, json};
+    use tokio_util::sync::CancellationToken;
 
+    use super::super::session_table::SILENT_MIN;
     use super::super::under_way::{TAKE_UP, answered};
     use super::*;
+    use crate::bounds::Bounds;
     use crate::places::Places;
     use crate::unsent::{Unsent, Weight};
 
@@ -410,6 +361,14 @@ mod tests {
     /// Of a server that goes on.
     fn all() -> Arc<Sessions> {
         Arc::new(Sessions::new(&Bounds::default(), CancellationToken::new()))
+    }
+
+    /// How long a session may be silent.
+    fn idle(mcp_session_idle_ms: u64) -> Bounds {
+        Bounds {
+            mcp_session_idle_ms,
+            ..Bounds::default()
+        }
     }
 
     /// Those of a caller that may have `max` of them, one of which makes room for another.
@@ -580,6 +539,62 @@ mod tests {
         assert_eq!(heard["method"], "notifications/cancelled");
         server.send(answer(7)).await.unwrap();
         assert_eq!(answers(&mut stream).await, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_ends_once_nobody_was_in_it_for_its_time() {
+        let all = all();
+        let (mine, id, mut server) = begin_of(&all, 1).await;
+        all.rebound(&idle(1_000));
+        let long = || tokio::time::advance(Duration::from_secs(1));
+        let mut asked = Box::pin(mine.create_stream(&id, ping(7)).await.unwrap());
+        server.receive().await.unwrap();
+        long().await;
+        assert!(mine.has_session(&id).await.unwrap(), "a call is under way");
+        long().await;
+        server.send(answer(7)).await.unwrap();
+        assert_eq!(answers(&mut asked).await, 1);
+        drop(asked);
+        let news = mine.create_standalone_stream(&id).await.unwrap();
+        long().await;
+        assert!(mine.has_session(&id).await.unwrap(), "a stream is open");
+        drop(news);
+        all.rebound(&idle(2_000));
+        long().await;
+        assert!(mine.has_session(&id).await.unwrap(), "it has more time now");
+        all.rebound(&idle(1_000));
+        assert!(!mine.was_gone());
+        long().await;
+        assert!(!mine.has_session(&id).await.unwrap() && mine.was_gone());
+        // It has no place any more, also where nobody may have another one.
+        let (_, other, _server) = begin_of(&all, 1).await;
+        assert_eq!(all.running().keys().collect::<Vec<_>>(), [&other]);
+        assert!(server.receive().await.is_none(), "its conversation has ended");
+    }
+
+    #[tokio::test]
+    async fn a_session_that_ends_between_two_questions_is_not_there() {
+        let (sessions, id, mut server) = begin().await;
+        server.close().await.unwrap();
+        assert!(sessions.has_session(&id).await.unwrap());
+        let asks = || own(&sessions.all, "somebody", 1);
+        let is_gone = |asked: &OwnSessions, result: Result<(), SessionError>| {
+            matches!(result, Err(SessionError::Unknown)) && asked.was_gone()
+        };
+        let asked = asks();
+        assert!(is_gone(&asked, asked.create_stream(&id, ping(7)).await.map(drop)));
+        let asked = asks();
+        let said = client(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+        assert!(is_gone(&asked, asked.accept_message(&id, said).await));
+        let asked = asks();
+        assert!(is_gone(&asked, asked.create_standalone_stream(&id).await.map(drop)));
+        for last in ["0", "0/0"] {
+            let asked = asks();
+            assert!(
+                is_gone(&asked, asked.resume(&id, last.to_owned()).await.map(drop)),
+                "{last}"
+            );
+        }
     }
 
     #[tokio::test(start_paused = true)]
