@@ -590,6 +590,32 @@ async fn clients_of_mcp_are_told_that_the_list_of_tools_has_changed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_listens_for_nothing_that_there_is_waits_for_the_end() {
+    let bounds = Bounds {
+        mcp_streams_max: 2,
+        ..Bounds::default()
+    };
+    let it = start(bounds).await;
+    let listen = |wanted: Value| newest("subscriptions/listen", json!({ "notifications": wanted }));
+    let (fields, body) = listen(json!({ "promptsListChanged": true }));
+    let mut silent = it.mcp("POST", &fields, &body).await;
+    until(&mut silent, "notifications/subscriptions/acknowledged").await;
+    let (fields, body) = listen(json!({ "toolsListChanged": true }));
+    let mut listens = it.mcp("POST", &fields, &body).await;
+    until(&mut listens, "notifications/subscriptions/acknowledged").await;
+    for _ in 0..2 {
+        it.changes.send_replace(());
+        until(&mut listens, LIST_CHANGED).await;
+    }
+    let mut third = it.mcp("POST", &fields, &body).await;
+    until(&mut third, "HTTP/1.1 503").await;
+    it.stop.send(()).unwrap();
+    for mut stream in [silent, listens] {
+        until(&mut stream, "\"result\"").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_callers_together_have_so_many_sessions_and_streams_of_mcp() {
     let all = bounds::of_all(1);
     let bounds = Bounds {

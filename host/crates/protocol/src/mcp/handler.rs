@@ -199,11 +199,13 @@ impl ServerHandler for Handler {
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
         let mut changes = self.news.changes.clone();
+        // Who did not ask for the one thing that there is to hear waits for the end: the answer would say that the server ends.
+        let hears = context.accepted().tools_list_changed == Some(true);
         loop {
             tokio::select! {
                 () = context.cancelled() => return Ok(()),
                 () = self.news.draining.cancelled() => return Ok(()),
-                changed = changes.changed() => {
+                changed = changes.changed(), if hears => {
                     if changed.is_err() || context.sink().notify_tool_list_changed().await.is_err() {
                         return Ok(());
                     }
