@@ -54,9 +54,22 @@ impl Caller {
         let (phase, phases) = watch::channel(CallPhase::default());
         // As over HTTP: what takes too long is ended by the path, and here what takes too long to say.
         let until = Instant::now().checked_add(bounds::ms(self.toolbox.handler_ms));
-        let call = self.outcome(&id, Arguments::of(&context.extensions), &phase, until);
         let most = bounds::ms(self.toolbox.handler_ms).saturating_add(bounds::TELL);
-        let call = tokio::time::timeout(most, call);
+        let call = async {
+            let outcome = self.outcome(&id, Arguments::of(&context.extensions), &phase, until);
+            let ended = tokio::time::timeout(most, outcome).await;
+            // From now on there is nothing to tell.
+            drop(phase);
+            match ended {
+                Ok(outcome) => borne(outcome?, self.place.as_ref()),
+                Err(_elapsed) => Ok(failed(&self.too_long(), self.context.trace)),
+            }
+        };
+        let token = context.meta.get_progress_token();
+        let told = async {
+            let (told, ()) = tokio::join!(call, progress(token, &context.peer, phases));
+            told
+        };
         tokio::select! {
             biased;
             () = context.ct.cancelled() => {
@@ -64,13 +77,7 @@ impl Caller {
                 let failure = Failure::new(Code::Cancelled, "the call was cancelled");
                 Ok(failed(&failure, self.context.trace))
             }
-            ended = call => match ended {
-                Ok(outcome) => borne(outcome?, self.place.as_ref()),
-                Err(_elapsed) => Ok(failed(&self.too_long(), self.context.trace)),
-            },
-            () = progress(context.meta.get_progress_token(), &context.peer, phases) => {
-                Err(ErrorData::internal_error("the host failed", Some(data(Code::Internal.as_str(), self.context.trace))))
-            }
+            told = told => told,
         }
     }
 
@@ -221,22 +228,38 @@ fn failed(failure: &Failure, trace: TraceId) -> CallToolResult {
     result
 }
 
-/// Tells a caller that wants to know how far its call is: seconds since it began, and what it does. How long it takes, nobody
-/// knows, so that there is no total. Never ends.
-async fn progress(token: Option<ProgressToken>, peer: &Peer<RoleServer>, mut phases: watch::Receiver<CallPhase>) {
-    let Some(token) = token else {
-        return std::future::pending().await;
+/// Tells a caller that wants to know, and ends behind the call: what is told is on its way then, and its answer comes after it. If
+/// nobody reads, the answer does not wait for ever.
+async fn progress(token: Option<ProgressToken>, peer: &Peer<RoleServer>, phases: watch::Receiver<CallPhase>) {
+    let Some(token) = token else { return };
+    let mut ends = phases.clone();
+    let late = async {
+        while ends.changed().await.is_ok() {}
+        tokio::time::sleep(PROGRESS_EVERY).await;
     };
+    tokio::select! {
+        () = tell(token, peer, phases) => {}
+        () = late => {}
+    }
+}
+
+/// Tells how far a call is, until it has ended or nobody hears it: seconds since it began, and what it does. How long it takes, nobody
+/// knows, so that there is no total.
+async fn tell(token: ProgressToken, peer: &Peer<RoleServer>, mut phases: watch::Receiver<CallPhase>) {
     let begun = Instant::now();
     loop {
         let phase = *phases.borrow_and_update();
         let told = ProgressNotificationParam::new(token.clone(), begun.elapsed().as_secs_f64())
             .with_message(phase.to_string());
         if peer.notify_progress(told).await.is_err() {
-            return std::future::pending().await;
+            return;
         }
         tokio::select! {
-            Ok(()) = phases.changed() => {}
+            changed = phases.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
             () = tokio::time::sleep(PROGRESS_EVERY) => {}
         }
     }

@@ -482,6 +482,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn progress_of_what_was_answered_or_given_up_is_told_to_nobody() {
+        let (sessions, id, mut server) = begin().await;
+        let with_token = |number: i64| {
+            let params = json!({ "_meta": { "progressToken": "t" } });
+            client(json!({ "jsonrpc": "2.0", "id": number, "method": "ping", "params": params }))
+        };
+        let progress = || {
+            let params = json!({ "progressToken": "t", "progress": 1.0 });
+            let value = json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": params });
+            serde_json::from_value::<ServerJsonRpcMessage>(value).unwrap()
+        };
+        let stream = Box::pin(sessions.create_stream(&id, with_token(7)).await.unwrap());
+        server.receive().await.unwrap();
+        server.send(progress()).await.unwrap();
+        server.send(answer(7)).await.unwrap();
+        server.send(progress()).await.unwrap();
+        let messages = stream.filter(|event| std::future::ready(event.message.is_some()));
+        assert_eq!(messages.count().await, 2, "one before the answer, and the answer");
+        let stream = sessions.create_stream(&id, with_token(8)).await.unwrap();
+        server.receive().await.unwrap();
+        sessions.accept_message(&id, give_up(8)).await.unwrap();
+        server.receive().await.unwrap();
+        server.send(progress()).await.unwrap();
+        assert!(news(&sessions, &id).await.is_none());
+        drop(stream);
+    }
+
+    #[tokio::test]
     async fn an_answer_that_is_on_its_way_is_not_given_up() {
         let (sessions, id, mut server) = begin().await;
         for number in 1..=20 {

@@ -250,8 +250,8 @@ fn plain(error: LinesCodecError) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-    use tokio::io::AsyncWriteExt as _;
+    use serde_json::{Value, json};
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
     use tokio::sync::oneshot;
 
     use super::*;
@@ -306,5 +306,34 @@ mod tests {
             let (ended, ()) = tokio::join!(serving, ending);
             ended.expect("it ends").unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_told_of_a_call_comes_before_its_answer() {
+        let (mut client, input) = tokio::io::duplex(1 << 16);
+        let (output, answers) = tokio::io::duplex(1 << 16);
+        let (parts, _changed) = parts(Bounds::default());
+        let serving = serve_stdio(parts, input, output, std::future::pending());
+        let asking = async {
+            let (_fields, body) = newest("tools/call", json!({ "name": "none" }));
+            let mut body: Value = serde_json::from_str(&body).unwrap();
+            body["params"]["_meta"]["progressToken"] = json!("t");
+            client.write_all(format!("{body}\n").as_bytes()).await.unwrap();
+            let mut lines = BufReader::new(answers).lines();
+            let mut messages = Vec::<Value>::new();
+            while messages.last().is_none_or(|last| last["id"].is_null()) {
+                let line = lines.next_line().await.unwrap().expect("a line");
+                messages.push(serde_json::from_str(&line).unwrap());
+            }
+            drop(client);
+            assert!(messages.len() > 1, "nothing was told: {messages:?}");
+            assert_eq!(
+                lines.next_line().await.unwrap(),
+                None,
+                "nothing comes behind the answer"
+            );
+        };
+        let (ended, ()) = tokio::join!(serving, asking);
+        ended.unwrap();
     }
 }

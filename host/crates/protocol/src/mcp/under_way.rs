@@ -11,6 +11,7 @@ use std::time::Duration;
 use rmcp::RoleServer;
 use rmcp::model::{
     ClientJsonRpcMessage, ClientNotification, ErrorData, JsonRpcError, ProgressToken, RequestId, ServerJsonRpcMessage,
+    ServerNotification,
 };
 use rmcp::transport::streamable_http_server::session::ServerSseMessage;
 use rmcp::transport::streamable_http_server::session::local::{LocalSessionWorker, LocalSessionWorkerError};
@@ -239,6 +240,13 @@ impl UnderWay {
         waits
     }
 
+    /// Whether this message tells of a request that has its answer, or will have none. To the library that is news, too.
+    fn is_late(&self, message: &ServerJsonRpcMessage) -> bool {
+        let Some(token) = told(message) else { return false };
+        let waits = |request: &Request| request.token.as_ref() == Some(token) && !request.is_answered;
+        !self.lock().of.values().any(waits)
+    }
+
     /// It has its answer, or will have none.
     pub(super) fn end(&self, ended: &Begun) {
         let mut requests = self.lock();
@@ -258,6 +266,17 @@ fn given_up(message: &ClientJsonRpcMessage) -> Option<&RequestId> {
     match message {
         ClientJsonRpcMessage::Notification(said) => match &said.notification {
             ClientNotification::CancelledNotification(cancelled) => cancelled.params.request_id.as_ref(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// What the progress that this message tells is told by.
+fn told(message: &ServerJsonRpcMessage) -> Option<&ProgressToken> {
+    match message {
+        ServerJsonRpcMessage::Notification(said) => match &said.notification {
+            ServerNotification::ProgressNotification(progress) => Some(&progress.params.progress_token),
             _ => None,
         },
         _ => None,
@@ -301,7 +320,8 @@ impl Transport<RoleServer> for Watched {
         let is_first = !std::mem::replace(&mut self.has_begun, true);
         let id = answered(&message);
         let answers = id.and_then(|id| self.under_way.answer(id));
-        let is_for_nobody = id.is_some() && answers.is_none() && !is_first;
+        let is_unasked = id.is_some() && answers.is_none() && !is_first;
+        let is_for_nobody = is_unasked || self.under_way.is_late(&message);
         let under_way = self.under_way.clone();
         let message = match &answers {
             Some(begun) => under_way.keep_unread(begun, message),
