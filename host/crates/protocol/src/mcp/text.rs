@@ -1,11 +1,20 @@
 //! Texts of manifests as models and terminals may read them: without what moves a cursor and without what nobody sees.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Members of a schema that are words for whoever reads it.
 const WORDS: [&str; 3] = ["title", "description", "$comment"];
 /// Members of a schema whose values are data, and stay what they are.
 const DATA: [&str; 4] = ["const", "enum", "default", "examples"];
+/// Members of a schema whose own members are schemas, whatever their names say.
+const NAMED: [&str; 6] = [
+    "properties",
+    "patternProperties",
+    "$defs",
+    "definitions",
+    "dependentSchemas",
+    "dependencies",
+];
 
 /// The text without control characters other than line ends and tabs, and without characters that are not seen: marks that
 /// turn the direction of writing, and those in which others hide words.
@@ -16,10 +25,16 @@ pub(super) fn clean(text: &str) -> String {
 fn is_seen(one: char) -> bool {
     match one {
         '\n' | '\t' => true,
-        // Soft hyphen, Arabic letter mark, Mongolian vowel separator.
-        '\u{ad}' | '\u{61c}' | '\u{180e}' => false,
+        // Soft hyphen, grapheme joiner, Arabic letter mark, inherent vowels of Khmer, Mongolian variants and vowel separator.
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}' => false,
+        // Letters of Hangul that only fill their place.
+        '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}' => false,
         // Zero width space, marks and changes of direction, invisible operators, byte order mark. What joins letters stays.
         '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => false,
+        // Variants but for the one that makes an emoji of a sign, reserved places, and what stands around annotations.
+        '\u{fe00}'..='\u{fe0e}' | '\u{fff0}'..='\u{fffb}' => false,
+        // Formats of shorthand and of music.
+        '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' => false,
         // Tags and variants.
         '\u{e0000}'..='\u{e0fff}' => false,
         other => !other.is_control(),
@@ -29,20 +44,20 @@ fn is_seen(one: char) -> bool {
 /// The schema with its words cleaned.
 pub(super) fn clean_schema(schema: &Value) -> Value {
     match schema {
-        Value::Object(members) => {
-            let cleaned = members.iter().map(|(name, value)| {
-                let value = match value {
-                    Value::String(text) if WORDS.contains(&name.as_str()) => Value::String(clean(text)),
-                    data if DATA.contains(&name.as_str()) => data.clone(),
-                    other => clean_schema(other),
-                };
-                (name.clone(), value)
-            });
-            Value::Object(cleaned.collect())
-        }
+        Value::Object(members) => each(members, |name, value| match value {
+            Value::String(text) if WORDS.contains(&name) => Value::String(clean(text)),
+            data if DATA.contains(&name) => data.clone(),
+            Value::Object(schemas) if NAMED.contains(&name) => each(schemas, |_name, one| clean_schema(one)),
+            other => clean_schema(other),
+        }),
         Value::Array(items) => Value::Array(items.iter().map(clean_schema).collect()),
         other => other.clone(),
     }
+}
+
+fn each(members: &Map<String, Value>, of: impl Fn(&str, &Value) -> Value) -> Value {
+    let cleaned = members.iter().map(|(name, value)| (name.clone(), of(name, value)));
+    Value::Object(cleaned.collect())
 }
 
 #[cfg(test)]
@@ -55,6 +70,24 @@ mod tests {
     fn what_moves_a_cursor_or_is_not_seen_is_gone() {
         assert_eq!(clean("a\u{1b}[2Jb\r\u{7}\u{9b}\n\tc"), "a[2Jb\n\tc");
         assert_eq!(clean("safe\u{202e}evil\u{200b}\u{e0041}\u{feff}"), "safeevil");
+        for hidden in [
+            '\u{34f}'..='\u{34f}',
+            '\u{115f}'..='\u{1160}',
+            '\u{17b4}'..='\u{17b5}',
+            '\u{180b}'..='\u{180f}',
+            '\u{3164}'..='\u{3164}',
+            '\u{fe00}'..='\u{fe0e}',
+            '\u{ffa0}'..='\u{ffa0}',
+            '\u{fff0}'..='\u{fffb}',
+            '\u{1bca0}'..='\u{1bca3}',
+            '\u{1d173}'..='\u{1d17a}',
+            '\u{e0000}'..='\u{e0fff}',
+        ] {
+            for one in hidden {
+                assert_eq!(clean(&format!("a{one}b")), "ab", "{}", one.escape_unicode());
+            }
+        }
+        assert_eq!(clean("\u{2708}\u{fe0f}"), "\u{2708}\u{fe0f}");
         assert_eq!(clean("ä 🦀 👩\u{200d}💻"), "ä 🦀 👩\u{200d}💻");
     }
 
@@ -71,5 +104,17 @@ mod tests {
             "anyOf": [{ "$comment": "e" }],
         });
         assert_eq!(clean_schema(&schema), cleaned);
+    }
+
+    #[test]
+    fn what_a_schema_is_called_does_not_make_data_of_it() {
+        for keyword in NAMED {
+            for name in DATA.iter().chain(&WORDS) {
+                let schema = |word: &str| json!({ keyword: { *name: { "title": word, "properties": { *name: { "title": word } } } } });
+                assert_eq!(clean_schema(&schema("a\u{e0041}")), schema("a"), "{keyword}: {name}");
+            }
+        }
+        let names = json!({ "dependencies": { "default": ["a\u{7}"] }, "dependentRequired": { "title": ["a\u{7}"] } });
+        assert_eq!(clean_schema(&names), names, "these are names of properties");
     }
 }
