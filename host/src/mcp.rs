@@ -17,7 +17,8 @@ impl Paths for Host {
 
 impl Host {
     /// Answers MCP, one message a line, until `input` or `stop` ends: what the session may call are the tools. Needs a tokio
-    /// runtime. Of `bounds`, `body_bytes_max` bounds a message and `handler_ms` a call.
+    /// runtime. Of `bounds`, `body_bytes_max` bounds a message, `handler_ms` a call, `requests_per_caller_max` how many requests are
+    /// under way, and `unsent_bytes_per_caller_max` what their answers take.
     ///
     /// # Errors
     /// `request.invalid` if the other side does not speak MCP; `host.internal` if the conversation breaks off.

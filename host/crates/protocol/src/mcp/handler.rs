@@ -78,9 +78,11 @@ impl Handler {
             Some((local.session.clone(), toolbox))
         };
         let (session, toolbox) = named.or_else(local).ok_or_else(|| failed(context.trace))?;
+        let place = parts.and_then(|parts| parts.get::<RequestPlace>());
         Ok(Caller {
             reservation: parts.and_then(|parts| parts.get::<Arc<Reservation>>()).cloned(),
-            place: parts.and_then(|parts| parts.get::<RequestPlace>()).cloned(),
+            // Over no network there are no parts.
+            place: place.or_else(|| extensions.get::<RequestPlace>()).cloned(),
             session,
             context,
             toolbox,

@@ -1,7 +1,7 @@
 //! Reads one message of JSON-RPC 2.0, as strictly as everything else here is read: no name twice, no deep nesting, no batch.
 
-use aral_contract::TraceId;
 use aral_contract::document::json;
+use aral_contract::{Code, Failure, TraceId};
 use rmcp::model::{
     ClientJsonRpcMessage, ClientRequest, ErrorCode, ErrorData, GetExtensions as _, JsonRpcError, RequestId,
 };
@@ -25,11 +25,12 @@ const BESIDE_ARGUMENTS_BYTES_MAX: usize = 64 << 10;
 /// Longest id of a request, and longest token of its progress, in bytes. They are said again with each message about it.
 const ID_BYTES_MAX: usize = 256;
 
-/// Why something is no message. It becomes an error of JSON-RPC, since no method has been asked for yet.
+/// Why something is no message, or is not taken. It becomes an error of JSON-RPC, since no method has been asked for yet.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Fault {
     id: Option<RequestId>,
     code: ErrorCode,
+    kind: Code,
     message: String,
 }
 
@@ -38,6 +39,7 @@ impl Fault {
         Self {
             id,
             code: ErrorCode::INVALID_REQUEST,
+            kind: Code::RequestInvalid,
             message: message.to_owned(),
         }
     }
@@ -47,6 +49,7 @@ impl Fault {
         Self {
             id,
             code: ErrorCode::INVALID_PARAMS,
+            kind: Code::RequestInvalid,
             message: "the parameters are not those of the method".to_owned(),
         }
     }
@@ -58,8 +61,19 @@ impl Fault {
 
     /// A request whose id or token is that of another one, which has no answer yet.
     pub(super) fn twice(id: RequestId) -> Self {
-        let message = "a request with this id or progressToken is under way in the session";
+        let message = "a request with this id or progressToken is under way";
         Self::request(Some(id), message)
+    }
+
+    /// A request for which there is no room.
+    pub(super) fn full(id: RequestId, failure: &Failure) -> Self {
+        let hint = failure.hint.as_deref().unwrap_or("try again later");
+        Self {
+            id: Some(id),
+            code: ErrorCode::INTERNAL_ERROR,
+            kind: failure.code,
+            message: format!("{}: {hint}", failure.message),
+        }
     }
 
     /// A request that has no place in a session that has begun; none: it has. The first would change what the session speaks, the
@@ -82,6 +96,7 @@ impl Fault {
         Some(Self {
             id: Some(request.id.clone()),
             code,
+            kind: Code::RequestInvalid,
             message: message.to_owned(),
         })
     }
@@ -101,13 +116,14 @@ impl Fault {
         Self {
             id: None,
             code: ErrorCode::PARSE_ERROR,
+            kind: Code::RequestInvalid,
             message: "the message is not UTF-8".to_owned(),
         }
     }
 
     /// The answer.
     pub(super) fn error(self, trace: TraceId) -> JsonRpcError {
-        let data = data("request.invalid", trace);
+        let data = data(self.kind.as_str(), trace);
         JsonRpcError::new(self.id, ErrorData::new(self.code, self.message, Some(data)))
     }
 }
@@ -158,6 +174,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Read, Fault> {
     let mut value = json::parse(bytes).map_err(|error| Fault {
         id: None,
         code: ErrorCode::PARSE_ERROR,
+        kind: Code::RequestInvalid,
         message: error.to_string(),
     })?;
     if value.is_array() {

@@ -215,7 +215,7 @@ impl SessionManager for OwnSessions {
                 let parts = request.request.extensions().get::<Parts>();
                 let place = parts.and_then(|parts| parts.extensions.get::<RequestPlace>()).cloned();
                 let token = request.request.get_meta().get_progress_token();
-                let begun = under_way.begin(&request.id, token, place.clone(), presence.enter());
+                let begun = under_way.begin(&request.id, token, place.clone(), Some(presence.enter()));
                 (
                     Some(begun.ok_or_else(|| self.refuse(message::Fault::twice(request.id.clone())))?),
                     place,

@@ -4,11 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aral_contract::{Code, Failure};
 use aral_orchestration::{Dispatcher, Session};
 use aral_runtime::entropy;
 use futures::{SinkExt, StreamExt as _};
 use rmcp::RoleServer;
-use rmcp::model::{ClientJsonRpcMessage, ServerJsonRpcMessage};
+use rmcp::model::{ClientJsonRpcMessage, GetExtensions as _, GetMeta as _, ServerJsonRpcMessage};
 use rmcp::service::{ServerInitializeError, serve_server_with_ct};
 use rmcp::transport::{Transport, TransportAdapterIdentity};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,7 +21,12 @@ use tokio_util::sync::CancellationToken;
 use super::News;
 use super::handler::{Handler, Local};
 use super::message::{self, Fault};
+use super::under_way::{UnderWay, answered};
 use crate::bounds::{self, Bounds};
+use crate::meters;
+use crate::places::Places;
+use crate::request_place::RequestPlace;
+use crate::unsent::{Unsent, Weight};
 
 /// How long the end of a conversation waits for a client that does not read. Stops such a client from keeping this process.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -38,7 +44,8 @@ pub struct StdioParts {
     pub paths: Arc<dyn Paths>,
     /// For whom calls are made.
     pub session: Session,
-    /// What it bears: of these, the size of a message (`body_bytes_max`) and how long a call may take (`handler_ms`).
+    /// What it bears: of these, the size of a message (`body_bytes_max`), how long a call may take (`handler_ms`), and as for one caller
+    /// how many requests are under way (`requests_per_caller_max`) and what their answers take (`unsent_bytes_per_caller_max`).
     pub bounds: Bounds,
     /// Changes when somebody may be able to call something else than before.
     pub changes: watch::Receiver<()>,
@@ -77,7 +84,7 @@ where
     R: AsyncRead + Unpin + Send + 'static,
     W: AsyncWrite + Unpin + Send + 'static,
 {
-    let lines = Lines::new(input, output, bounds::size(parts.bounds.body_bytes_max));
+    let lines = Lines::new(input, output, parts.bounds.clone());
     let news = News::new(parts.changes);
     let draining = news.draining.clone();
     let local = Local {
@@ -144,7 +151,12 @@ impl Decoder for Bounded {
 struct Lines<R, W> {
     read: FramedRead<R, Bounded>,
     write: Writer<W>,
-    bytes_max: usize,
+    bounds: Bounds,
+    /// For the requests that have no answer yet.
+    places: Places,
+    under_way: UnderWay,
+    /// What their answers take: those to the one caller that there is, which are all.
+    unsent: [Unsent; 2],
     /// Whether the client has said `initialize`. A second one would change what is spoken.
     begun: bool,
     /// The answer to a line that was no message, until it is written. Reading may be given up at any time and begun anew.
@@ -157,11 +169,15 @@ enum Owed {
 }
 
 impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lines<R, W> {
-    fn new(input: R, output: W, bytes_max: usize) -> Self {
+    fn new(input: R, output: W, bounds: Bounds) -> Self {
+        let line = LinesCodec::new_with_max_length(bounds::size(bounds.body_bytes_max));
         Self {
-            read: FramedRead::new(input, Bounded(LinesCodec::new_with_max_length(bytes_max))),
+            read: FramedRead::new(input, Bounded(line)),
             write: Arc::new(Mutex::new(FramedWrite::new(output, LinesCodec::new()))),
-            bytes_max,
+            places: Places::new(bounds::size(bounds.requests_per_caller_max)),
+            under_way: UnderWay::default(),
+            unsent: Default::default(),
+            bounds,
             begun: false,
             owed: None,
         }
@@ -171,6 +187,41 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lines<R, W> {
     fn again(&mut self, message: &ClientJsonRpcMessage) -> Option<Fault> {
         let fault = Fault::begun(message)?;
         std::mem::replace(&mut self.begun, true).then_some(fault)
+    }
+
+    /// The message of a line; none: it is about a request that has its answer.
+    fn hear(&mut self, line: &str) -> Result<Option<ClientJsonRpcMessage>, Fault> {
+        let read = message::read(line.as_bytes())?;
+        if let Some(fault) = self.again(&read.message) {
+            return Err(fault);
+        }
+        if !self.under_way.takes(&read.message) {
+            return Ok(None);
+        }
+        let mut message = read.carrying();
+        if let ClientJsonRpcMessage::Request(request) = &mut message {
+            let id = request.id.clone();
+            let place = self.place().map_err(|failure| Fault::full(id.clone(), &failure))?;
+            let token = request.request.get_meta().get_progress_token();
+            let begun = self.under_way.begin(&id, token, Some(place.clone()), None);
+            begun.ok_or_else(|| Fault::twice(id))?;
+            request.request.extensions_mut().insert(place);
+        }
+        Ok(Some(message))
+    }
+
+    /// A place for one more request, and for its answer until that is written.
+    fn place(&self) -> Result<RequestPlace, Failure> {
+        let max = self.bounds.requests_per_caller_max;
+        let permit = self.places.try_take().ok_or_else(|| {
+            meters::rate_limited("requests_per_caller_max");
+            Failure::new(Code::Unavailable, format!("{max} requests are under way"))
+                .with_hint(bounds::raise("requests_per_caller_max", max))
+        })?;
+        let [all, own] = &self.unsent;
+        let weight = Weight::new(all, &self.bounds);
+        weight.owned(own)?;
+        Ok(RequestPlace::new(permit, weight))
     }
 
     async fn pay(&mut self) -> Result<(), LinesCodecError> {
@@ -198,9 +249,27 @@ where
 
     fn send(&mut self, message: ServerJsonRpcMessage) -> impl Future<Output = io::Result<()>> + Send + 'static {
         let write = Arc::clone(&self.write);
+        let under_way = self.under_way.clone();
+        let answers = answered(&message).and_then(|id| under_way.answer(id));
+        let is_late = under_way.is_late(&message);
         async move {
-            let line = serde_json::to_string(&message)?;
-            write.lock().await.send(line).await.map_err(plain)
+            if is_late {
+                return Ok(());
+            }
+            let line = serde_json::to_string(&message);
+            // From now on it is text.
+            drop(message);
+            if let (Some(answers), Ok(line)) = (&answers, &line) {
+                under_way.lighten(answers, u64::try_from(line.len()).unwrap_or(u64::MAX));
+            }
+            let sent = match line {
+                Ok(line) => write.lock().await.send(line).await.map_err(plain),
+                Err(error) => Err(error.into()),
+            };
+            if let Some(answers) = answers {
+                under_way.end(&answers);
+            }
+            sent
         }
     }
 
@@ -212,14 +281,12 @@ where
             }
             let fault = match self.read.next().await? {
                 Ok(Ok(line)) if line.trim().is_empty() => continue,
-                Ok(Ok(line)) => match message::read(line.as_bytes()) {
-                    Ok(read) => match self.again(&read.message) {
-                        None => return Some(read.carrying()),
-                        Some(fault) => fault,
-                    },
+                Ok(Ok(line)) => match self.hear(&line) {
+                    Ok(Some(message)) => return Some(message),
+                    Ok(None) => continue,
                     Err(fault) => fault,
                 },
-                Ok(Err(Unread::TooLong)) => Fault::too_long(self.bytes_max),
+                Ok(Err(Unread::TooLong)) => Fault::too_long(bounds::size(self.bounds.body_bytes_max)),
                 Ok(Err(Unread::NoText)) => Fault::no_text(),
                 Err(error) => {
                     tracing::debug!(%error, "the input cannot be read");
@@ -279,11 +346,19 @@ mod tests {
         (parts, changed)
     }
 
+    /// The line of a request.
+    fn request(id: u64, method: &str, params: Value) -> String {
+        let (_fields, body) = newest(method, params);
+        let mut body: Value = serde_json::from_str(&body).unwrap();
+        body["id"] = json!(id);
+        format!("{body}\n")
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_conversation_ends_though_nobody_reads_its_answers() {
         for by_signal in [true, false] {
             let (client, input) = tokio::io::duplex(1 << 16);
-            let (output, _unread) = tokio::io::duplex(64);
+            let (output, _unread) = tokio::io::duplex(16);
             let (stop, stopped) = oneshot::channel::<()>();
             let (mut client, mut stop) = (Some(client), Some(stop));
             let (parts, _changed) = parts(Bounds::default());
@@ -291,8 +366,7 @@ mod tests {
                 let _ = stopped.await;
             });
             let ending = async {
-                let (_fields, body) = newest("tools/list", json!({}));
-                let line = format!("{body}\n");
+                let line = request(1, "tools/list", json!({}));
                 client.as_mut().unwrap().write_all(line.as_bytes()).await.unwrap();
                 // Time passes only while everybody waits: the answer is there, and nobody reads it.
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -335,5 +409,133 @@ mod tests {
         };
         let (ended, ()) = tokio::join!(serving, asking);
         ended.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_read_is_not_heard_for_ever() {
+        let (mut client, input) = tokio::io::duplex(1 << 10);
+        let (output, _unread) = tokio::io::duplex(16);
+        let bounds = Bounds {
+            requests_per_caller_max: 4,
+            ..Bounds::default()
+        };
+        let (parts, _changed) = parts(bounds);
+        let serving = serve_stdio(parts, input, output, std::future::pending());
+        let asking = async {
+            for id in 0..1_000 {
+                let line = request(id, "tools/list", json!({}));
+                client.write_all(line.as_bytes()).await.unwrap();
+            }
+        };
+        tokio::select! {
+            asked = tokio::time::timeout(Duration::from_secs(60), asking) => {
+                assert!(asked.is_err(), "it takes whatever comes");
+            }
+            ended = serving => panic!("{ended:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_per_caller_max_is_how_many_requests_are_under_way() {
+        for max in [2, 3] {
+            let (mut client, input) = tokio::io::duplex(1 << 16);
+            let (output, answers) = tokio::io::duplex(1 << 16);
+            let bounds = Bounds {
+                requests_per_caller_max: max,
+                ..Bounds::default()
+            };
+            let (parts, _changed) = parts(bounds);
+            let serving = serve_stdio(parts, input, output, std::future::pending());
+            let asking = async {
+                let mut lines = BufReader::new(answers).lines();
+                let mut ask = async |line: String| {
+                    client.write_all(line.as_bytes()).await.unwrap();
+                    let line = lines.next_line().await.unwrap().expect("a line");
+                    serde_json::from_str::<Value>(&line).unwrap()
+                };
+                for id in 1..=2 {
+                    let told = ask(request(id, "subscriptions/listen", json!({ "notifications": {} }))).await;
+                    assert_eq!(told["method"], "notifications/subscriptions/acknowledged", "{told}");
+                }
+                let answer = ask(request(3, "tools/list", json!({}))).await;
+                assert_eq!(answer["id"], 3, "{answer}");
+                if max == 3 {
+                    assert!(answer["result"].is_object(), "{answer}");
+                    let twice = ask(request(1, "tools/list", json!({}))).await;
+                    assert_eq!((&twice["id"], &twice["error"]["code"]), (&json!(1), &json!(-32600)));
+                    return;
+                }
+                let error = &answer["error"];
+                assert_eq!(
+                    (&error["code"], &error["data"]["code"]),
+                    (&json!(-32603), &json!("host.unavailable"))
+                );
+                let words = error["message"].as_str().unwrap();
+                assert!(words.ends_with("requests_per_caller_max = N, N above 2"), "{words}");
+                // Whoever gives up gives the place back, once what was begun has ended.
+                let cancelled =
+                    json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 1 } });
+                let mut first = format!("{cancelled}\n");
+                for id in 4.. {
+                    assert!(id < 10_000, "its place is given back");
+                    first.push_str(&request(id, "tools/list", json!({})));
+                    if ask(std::mem::take(&mut first)).await["result"].is_object() {
+                        break;
+                    }
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::select! {
+                () = asking => {}
+                ended = serving => panic!("{ended:?}"),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unsent_bytes_per_caller_max_is_what_answers_take_until_they_are_read() {
+        for max in [1, 1 << 20] {
+            let (mut client, input) = tokio::io::duplex(1 << 16);
+            let (output, answers) = tokio::io::duplex(16);
+            let bounds = Bounds {
+                unsent_bytes_per_caller_max: max,
+                ..Bounds::default()
+            };
+            let (parts, _changed) = parts(bounds);
+            let serving = serve_stdio(parts, input, output, std::future::pending());
+            let asking = async {
+                for id in 1..=2 {
+                    let line = request(id, "tools/list", json!({}));
+                    client.write_all(line.as_bytes()).await.unwrap();
+                    // Time passes only while everybody waits.
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                let mut lines = BufReader::new(answers).lines();
+                let mut read = async || {
+                    let line = lines.next_line().await.unwrap().expect("a line");
+                    serde_json::from_str::<Value>(&line).unwrap()
+                };
+                let (first, second) = (read().await, read().await);
+                assert!(first["result"].is_object(), "{first}");
+                assert_eq!(second["id"], 2, "{second}");
+                if max == 1 {
+                    let words = second["error"]["message"].as_str().unwrap();
+                    assert!(
+                        words.ends_with("[serve.limits]: unsent_bytes_per_caller_max"),
+                        "{words}"
+                    );
+                    let line = request(3, "tools/list", json!({}));
+                    client.write_all(line.as_bytes()).await.unwrap();
+                    let third = read().await;
+                    assert!(third["result"].is_object(), "what was read takes nothing: {third}");
+                } else {
+                    assert!(second["result"].is_object(), "{second}");
+                }
+            };
+            tokio::select! {
+                () = asking => {}
+                ended = serving => panic!("{ended:?}"),
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The requests of one session that have no answer yet, by their ids. The library keeps a channel for each until it sends an
+//! The requests of one session, or of a conversation over standard input, that have no answer yet, by their ids. The library keeps a channel for each until it sends an
 //! answer with its id; of two with one id it forgets the channel of the first, which then stays as long as the session. Of two with
 //! one token it forgets the token with the first answer: the progress of the other is news then, and whoever does not read those stops
 //! the session. And it drops an answer that nobody reads: such a one is kept here for a while.
@@ -58,8 +58,8 @@ struct Request {
     place: Option<RequestPlace>,
     /// Whoever reads its channel now.
     reader: Weak<()>,
-    /// Its session is not silent until it has ended, and is from then on.
-    _open: Open,
+    /// Its session is not silent until it has ended, and is from then on; none: nobody asks.
+    _open: Option<Open>,
 }
 
 /// One of them. Another that has its id later is another one.
@@ -111,7 +111,7 @@ impl UnderWay {
         id: &RequestId,
         token: Option<ProgressToken>,
         place: Option<RequestPlace>,
-        open: Open,
+        open: Option<Open>,
     ) -> Option<Begun> {
         let mut requests = self.lock();
         let Requests { begun, of } = &mut *requests;
@@ -191,7 +191,7 @@ impl UnderWay {
 
     /// The one with this id has its answer, which is sent now; none: nobody waits for it. To the library, an answer without a
     /// request is news, which it keeps for as long as the session lasts.
-    fn answer(&self, id: &RequestId) -> Option<Begun> {
+    pub(super) fn answer(&self, id: &RequestId) -> Option<Begun> {
         let mut requests = self.lock();
         let request = requests.of.get_mut(id)?;
         request.is_answered = true;
@@ -240,8 +240,18 @@ impl UnderWay {
         waits
     }
 
+    /// Its answer is text of so many bytes from now on.
+    pub(super) fn lighten(&self, answered: &Begun, bytes: u64) {
+        let requests = self.lock();
+        let request = requests.of.get(&answered.id);
+        let request = request.filter(|request| request.number == answered.number);
+        if let Some(place) = request.and_then(|request| request.place.as_ref()) {
+            place.lighten(bytes);
+        }
+    }
+
     /// Whether this message tells of a request that has its answer, or will have none. To the library that is news, too.
-    fn is_late(&self, message: &ServerJsonRpcMessage) -> bool {
+    pub(super) fn is_late(&self, message: &ServerJsonRpcMessage) -> bool {
         let Some(token) = told(message) else { return false };
         let waits = |request: &Request| request.token.as_ref() == Some(token) && !request.is_answered;
         !self.lock().of.values().any(waits)
@@ -356,11 +366,10 @@ impl Transport<RoleServer> for Watched {
 mod tests {
     use serde_json::json;
 
-    use super::super::presence::Presence;
     use super::*;
 
     fn begin(under_way: &UnderWay, id: &RequestId) -> Option<Begun> {
-        under_way.begin(id, None, None, Presence::begin().enter())
+        under_way.begin(id, None, None, None)
     }
 
     #[test]
