@@ -188,7 +188,7 @@ mod tests {
             "hickory_net::udp::udp_client_stream",
             "wasmtime_wasi_http::p2::error",
         ];
-        let shows = |verbose, variable, part, level: &Level| {
+        let shows = |verbose, variable: Option<&str>, part: &str, level: &Level| {
             let filter = filter(verbose, false, variable).unwrap();
             filter.would_enable(part, level)
         };

@@ -1,7 +1,7 @@
-//! The requests of one session, or of a conversation over standard input, that have no answer yet, by their ids. The library keeps a channel for each until it sends an
-//! answer with its id; of two with one id it forgets the channel of the first, which then stays as long as the session. Of two with
-//! one token it forgets the token with the first answer: the progress of the other is news then, and whoever does not read those stops
-//! the session. And it drops an answer that nobody reads: such a one is kept here for a while.
+//! The requests of one session, or of a conversation over standard input, that have no answer yet, by their ids. The library keeps
+//! a channel for each until it sends an answer with its id; of two with one id it forgets the channel of the first, which then stays
+//! as long as the session. Of two with one token it forgets the token with the first answer: the progress of the other is news then,
+//! and whoever does not read those stops the session. And it drops an answer that nobody reads: such a one is kept here for a while.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -114,7 +114,7 @@ impl UnderWay {
         open: Option<Open>,
     ) -> Option<Begun> {
         let mut requests = self.lock();
-        let Requests { begun, of } = &mut *requests;
+        let Requests { begun, of, .. } = &mut *requests;
         // There are no more of them than a caller has places.
         if token.is_some() && of.values().any(|one| one.token == token) {
             return None;
