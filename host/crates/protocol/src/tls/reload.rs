@@ -270,11 +270,13 @@ fn tell(door: &Door, tls: &Tls) {
 /// What is known from one look at the files to the next, by the address of the listener.
 pub(super) type Looks = BTreeMap<SocketAddr, Look>;
 
+/// What the files say, or why one of them cannot be read.
+type Said = Result<Digest, String>;
+
 /// The same of one listener.
 #[derive(Debug)]
 pub(super) struct Look {
-    /// What the files said; none: one of them could not be read.
-    seen: Option<Digest>,
+    seen: Said,
     /// What is not tried again.
     refused: Option<Refused>,
 }
@@ -282,8 +284,7 @@ pub(super) struct Look {
 /// Files that were not taken.
 #[derive(Debug)]
 struct Refused {
-    /// What they said; none: one of them could not be read.
-    files: Option<Digest>,
+    files: Said,
     /// When they may be taken, in seconds since 1970; none: not as they are.
     begins: Option<i64>,
 }
@@ -291,7 +292,7 @@ struct Refused {
 impl Look {
     fn of(tls: &Tls) -> Self {
         Self {
-            seen: Some(tls.settings().digest),
+            seen: Ok(tls.settings().digest),
             refused: None,
         }
     }
@@ -301,12 +302,12 @@ impl Look {
     fn again(self, door: &Door, tls: &Tls) -> Self {
         tell(door, tls);
         let read = tls.read();
-        let now = read.files.as_ref().ok().map(Files::digest);
+        let now = read.files.as_ref().map(Files::digest).map_err(|error| chain(error));
         if now != self.seen {
             return Self { seen: now, ..self };
         }
         // What is in force may be another one than was taken here last: a configuration that was read again took its own.
-        if now == Some(tls.settings().digest) {
+        if now == Ok(tls.settings().digest) {
             return Self { refused: None, ..self };
         }
         let second = tls.clock.now().as_second();
@@ -317,7 +318,7 @@ impl Look {
         }
         // What cannot be read is tried too: whoever reads the records has to know.
         let refused = take(door, tls, read).err().map(|error| Refused {
-            files: now,
+            files: now.clone(),
             begins: error.begins(),
         });
         Self { seen: now, refused }

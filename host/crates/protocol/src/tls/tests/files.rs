@@ -399,6 +399,33 @@ async fn files_that_were_taken_once_are_taken_again_after_others_were_put_back()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_reason_for_which_files_cannot_be_read_is_told_once() {
+    let authority = Authority::new("root");
+    let options = authority.options();
+    // Nobody looks by itself in this test.
+    let bounds = Bounds {
+        tls_look_ms: 3_600_000,
+        ..Bounds::default()
+    };
+    let it = start_with(bounds, |listener, _| listener.tls = Some(options.clone())).await;
+    it.sink.take();
+    let mut looks = Looks::new();
+    let mut told_after = |looked: &str| {
+        for _ in 0..4 {
+            looks = it.reloader.look(std::mem::take(&mut looks));
+        }
+        assert_eq!(told(&it), 1, "{looked}");
+    };
+    std::fs::remove_file(&options.certificate_file).unwrap();
+    told_after("no certificate");
+    authority.install(&authority.server(2));
+    std::fs::set_permissions(&options.key_file, PermissionsExt::from_mode(0o644)).unwrap();
+    told_after("a key that others read");
+    std::fs::remove_file(&options.certificate_file).unwrap();
+    told_after("no certificate again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tls_look_ms() {
     let authority = Authority::new("root");
     let options = authority.options();
