@@ -33,6 +33,7 @@ pub(crate) fn security(rule: &'static str, subject: String) -> EventKind {
         severity: Severity::Medium,
         rule,
         subject,
+        reason: None,
         source: None,
     }
 }

@@ -236,6 +236,7 @@ impl Host {
             severity: Severity::High,
             rule: rule::PERSONA_OVERRIDE,
             subject: format!("persona {id}"),
+            reason: None,
             source: None,
         });
     }

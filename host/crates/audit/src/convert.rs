@@ -173,8 +173,9 @@ pub(crate) fn convert(event: Event, blinder: &Blinder) -> Option<AuditEvent> {
             severity,
             rule,
             subject,
+            reason,
             source,
-        } => security(severity, rule, &subject, None, source),
+        } => security(severity, rule, &subject, reason.as_deref(), source),
         EventKind::CapabilityRegistered {
             capability,
             version,

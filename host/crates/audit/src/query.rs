@@ -177,6 +177,7 @@ mod tests {
                 severity: Severity::High,
                 rule: "override",
                 subject: "persona".to_owned(),
+                reason: None,
                 source: None,
             },
         });
@@ -295,6 +296,7 @@ mod tests {
             severity: Severity::High,
             rule: "rule",
             subject: subject.to_owned(),
+            reason: None,
             source: None,
         };
         let (analyst, other) = (Some("analyst"), Some("other"));

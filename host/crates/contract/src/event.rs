@@ -140,6 +140,9 @@ pub enum EventKind {
         rule: &'static str,
         /// By what or at what: a name of the host, never a value.
         subject: String,
+        /// Why, where the rule says too little.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
         /// From where, if somebody else is at the other end.
         source: Option<IpAddr>,
     },

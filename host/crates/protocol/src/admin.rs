@@ -313,6 +313,7 @@ impl Gate {
                 severity: Severity::Medium,
                 rule,
                 subject: "management".to_owned(),
+                reason: None,
                 source: visitor.address(),
             },
         );

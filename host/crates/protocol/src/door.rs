@@ -235,6 +235,7 @@ impl Shared {
                 severity: Severity::Medium,
                 rule,
                 subject,
+                reason: None,
                 source: Some(peer.address()),
             },
         );
@@ -247,9 +248,9 @@ impl Shared {
         self.note(None, EventKind::ConfigurationChanged { subject, before, after });
     }
 
-    /// Records that the files of TLS of a listener are not ones that it can use.
-    pub(crate) fn record_tls_refused(&self, listener: SocketAddr) {
-        self.record_tls(rule::TLS_RELOAD, listener);
+    /// Records that the files of TLS of a listener are not ones that it can use, and why.
+    pub(crate) fn record_tls_refused(&self, listener: SocketAddr, reason: String) {
+        self.record_renewal(rule::TLS_RELOAD, listener.to_string(), Some(reason));
     }
 
     /// Records that a listener shows a certificate that is not in its time.
@@ -263,7 +264,7 @@ impl Shared {
     }
 
     fn record_tls(&self, rule: &'static str, listener: SocketAddr) {
-        self.record_renewal(rule, listener.to_string());
+        self.record_renewal(rule, listener.to_string(), None);
     }
 
     /// Records and says that the server of limits is asked with the password and the authorities of the start. Returns
@@ -271,18 +272,19 @@ impl Shared {
     pub(crate) fn tell_old_credentials(&self) -> &'static str {
         let subject = "[serve.rates.redis]: until a restart the password and the ca_file of the start hold";
         tracing::warn!("{subject}");
-        self.record_renewal(rule::RATES_REDIS_CREDENTIALS, subject.to_owned());
+        self.record_renewal(rule::RATES_REDIS_CREDENTIALS, subject.to_owned(), None);
         subject
     }
 
     /// Records that something new does not hold.
-    fn record_renewal(&self, rule: &'static str, subject: String) {
+    fn record_renewal(&self, rule: &'static str, subject: String, reason: Option<String>) {
         self.note(
             None,
             EventKind::Security {
                 severity: Severity::Medium,
                 rule,
                 subject,
+                reason,
                 source: None,
             },
         );

@@ -347,10 +347,16 @@ fn texts_are_cut_and_kept_on_one_line() {
         severity: Severity::High,
         rule: "override",
         subject: format!("a\nb{}", "c".repeat(10_000)),
+        reason: Some(format!("d\ne{}", "f".repeat(10_000))),
         source: None,
     });
-    let subject = record["subject"].as_str().unwrap();
-    assert!(subject.starts_with("a\\nbc") && subject.len() <= crate::text::TEXT_BYTES_MAX);
+    for (member, beginning) in [("subject", "a\\nbc"), ("reason", "d\\nef")] {
+        let text = record[member].as_str().unwrap();
+        assert!(
+            text.starts_with(beginning) && text.len() <= crate::text::TEXT_BYTES_MAX,
+            "{member}"
+        );
+    }
     let missing = converted(EventKind::Decision {
         capability: capability(),
         version: "1.0.0".parse().unwrap(),

@@ -95,6 +95,7 @@ impl Dispatcher {
             severity,
             rule,
             subject: format!("capability {capability} for persona {persona}"),
+            reason: None,
             source: None,
         });
     }

@@ -158,6 +158,7 @@ impl Dispatcher {
                     severity: Severity::Low,
                     rule: refusal.failure.code.as_str(),
                     subject: format!("persona {}: {}", session.persona().body.id, refusal.missing),
+                    reason: None,
                     source: None,
                 });
                 Err(Denied {

@@ -156,6 +156,7 @@ async fn who_comes_as_an_attack_comes_is_on_record() {
             severity: Severity::Medium,
             rule,
             subject: "management".to_owned(),
+            reason: None,
             source: Some(source),
         };
         assert_eq!(it.sink.take(), [expected]);

@@ -280,6 +280,7 @@ impl Link {
                 severity,
                 rule,
                 subject: format!("when_down = \"{}\"", self.options.when_down.as_str()),
+                reason: None,
                 source: None,
             },
         }));

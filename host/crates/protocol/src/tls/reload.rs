@@ -229,7 +229,9 @@ fn secured(stage: &Stage) -> impl Iterator<Item = (&Door, &Tls)> {
 pub(super) fn take(door: &Door, tls: &Tls, read: Read) -> Result<(), TlsError> {
     let address = door.listener.address;
     let made = tls.make(read);
-    let made = made.inspect_err(|error| tell_refused(&door.shared, address, error))?;
+    let made = made.inspect_err(|error| {
+        tell_refused(&door.shared, address, error);
+    })?;
     let after = made.settings.digest;
     let before = tls.hold(&made).map(|before| before.settings.digest);
     if let Some(before) = before.filter(|before| *before != after) {
@@ -240,16 +242,17 @@ pub(super) fn take(door: &Door, tls: &Tls, read: Read) -> Result<(), TlsError> {
     Ok(())
 }
 
-/// Says that a listener goes on with the files of before.
-fn tell_refused(shared: &Shared, address: SocketAddr, error: &TlsError) {
-    tracing::warn!(%address, error = %chain(error), "files of TLS were not taken, the old ones stay in force");
-    shared.record_tls_refused(address);
+/// Says that a listener goes on with the files of before. Returns why.
+fn tell_refused(shared: &Shared, address: SocketAddr, error: &TlsError) -> String {
+    let why = chain(error);
+    tracing::warn!(%address, error = %why, "files of TLS were not taken, the old ones stay in force");
+    shared.record_tls_refused(address, why.clone());
+    why
 }
 
 /// The same, and a sentence for whoever had another configuration read.
 pub(crate) fn left_out(shared: &Shared, address: SocketAddr, error: &TlsError) -> String {
-    tell_refused(shared, address, error);
-    let why = chain(error);
+    let why = tell_refused(shared, address, error);
     format!("the files of TLS of the listener of `{address}` were not taken, the old ones stay in force: {why}")
 }
 

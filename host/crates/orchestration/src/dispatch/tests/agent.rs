@@ -443,6 +443,7 @@ async fn a_refusal_is_on_the_record_with_who_does_not_give_what() {
             severity: Severity::Low,
             rule: "limit.rate",
             subject,
+            reason: None,
             source: None,
         },
         EventKind::InvocationEnded {

@@ -127,6 +127,7 @@ async fn opening_and_closing_are_on_the_record_once_each() {
                 severity,
                 rule,
                 subject,
+                reason: None,
                 source: None,
             } => Some((severity, rule, subject)),
             _ => None,
