@@ -127,7 +127,8 @@ impl ServeConfigError {
             }
             Self::Keys(_) => {
                 return Some(
-                    "write in `keys` what `printf %s \"$key\" | sha256sum` prints; if somebody else could read the file, make another key"
+                    "write in `keys` what `printf %s \"$key\" | sha256sum | cut -d ' ' -f 1` prints; if a key itself stood there and \
+                     somebody else could read the file, make another key"
                         .to_owned(),
                 );
             }

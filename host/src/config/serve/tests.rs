@@ -275,6 +275,17 @@ fn a_key_that_stands_where_its_digest_belongs_is_not_shown() {
 }
 
 #[test]
+fn what_the_hint_for_a_key_prints_is_what_keys_takes() {
+    let hint = refused(&format!("{CALLER}keys = [\"aral_5ec2e7\"]")).hint.unwrap();
+    let command = hint.split('`').find(|part| part.contains("sha256sum")).unwrap();
+    let mut shell = std::process::Command::new("sh");
+    let output = shell.args(["-c", command]).env("key", "aral_5ec2e7").output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let config = serve(&format!("{CALLER}keys = [\"{}\"]", printed.trim_end_matches('\n')));
+    assert_eq!(config.callers[0].keys, [Digest::of(b"aral_5ec2e7")]);
+}
+
+#[test]
 fn the_keys_of_issuers_are_fetched_as_outbound_says() {
     assert!(Config::closed().unwrap().serve.is_none());
     let config = folder(&format!(
