@@ -35,6 +35,8 @@ pub enum TlsError {
     Certificate {
         /// Which.
         path: PathBuf,
+        /// What the library says of it, if it was asked.
+        source: Option<rustls::Error>,
     },
     /// Every client would refuse the certificate.
     #[error("the certificate of `{}` is valid from {from} to {to}, and not now", path.display())]
@@ -48,15 +50,25 @@ pub enum TlsError {
         /// When it begins, in seconds since 1970; none: it is over.
         begins: Option<i64>,
     },
-    /// A key of another certificate, or of a kind that is not taken.
-    #[error("`{}` is not the key of the certificate of `{}`", key.display(), certificate.display())]
+    /// A key that cannot be read by itself.
+    #[error("the private key of `{}` has a passphrase, and the host asks nobody for it", path.display())]
+    Passphrase {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A key that the library does not take.
+    #[error("the private key of `{}` is broken, or of a kind that is not taken", path.display())]
+    KeyKind {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A key of another certificate.
+    #[error("`{}` is not the key of the first certificate of `{}`", key.display(), certificate.display())]
     Key {
         /// The key.
         key: PathBuf,
         /// The certificate.
         certificate: PathBuf,
-        /// What is wrong with it; none: it is another one's.
-        source: Option<rustls::Error>,
     },
     /// An OCSP response that clients would not take for this certificate.
     #[error("`{}` is no OCSP response for the certificate", path.display())]
@@ -105,8 +117,17 @@ impl TlsError {
                     .to_owned()
             }
             Self::Time { .. } => "renew the certificate, or set the clock of this machine".to_owned(),
+            Self::Passphrase { .. } => {
+                "write a copy without the passphrase, and let key_file name it: `openssl pkey -in FILE -out COPY && chmod 600 COPY`"
+                    .to_owned()
+            }
+            Self::KeyKind { .. } => {
+                "make a key that is taken, and a certificate for it: RSA of 2,048 to 8,192 bits, P-256, P-384, P-521 or Ed25519".to_owned()
+            }
             Self::Key { .. } => {
-                "in aral.toml, [serve.listener.tls]: let key_file name the key that the certificate was made for".to_owned()
+                "in aral.toml, [serve.listener.tls]: let key_file name the key that the certificate was made for; certificate_file has \
+                 the listener's own certificate first, and those of authorities behind it"
+                    .to_owned()
             }
             Self::Ocsp { .. } => {
                 "fetch it anew: `openssl ocsp -issuer ISSUER -cert CERTIFICATE -url URL -respout FILE`, or leave out ocsp_file"

@@ -15,7 +15,7 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, We
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::files::Files;
@@ -61,21 +61,7 @@ impl Settings {
         let now = clock.now().as_second();
         let valid = check(options, &chain, now, is_shown)?;
         let stapled = check_staple(options, files, &chain, late, now)?;
-        let key = PrivateKeyDer::from_pem_slice(&files.key).map_err(|error| match error {
-            pem::Error::NoItemsFound => TlsError::Missing {
-                path: options.key_file.clone(),
-                wanted: "private key",
-            },
-            source => TlsError::Pem {
-                path: options.key_file.clone(),
-                source,
-            },
-        })?;
-        let plain = CertifiedKey::from_der(chain, key, &provider).map_err(|source| TlsError::Key {
-            key: options.key_file.clone(),
-            certificate: options.certificate_file.clone(),
-            source: Some(source).filter(|source| !matches!(source, rustls::Error::InconsistentKeys(_))),
-        })?;
+        let plain = certified(options, chain, &files.key, &provider)?;
         let shown = Shown {
             stapled: stapled.clone().map(|times| {
                 let ocsp = files.ocsp.clone();
@@ -171,10 +157,49 @@ fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>,
     from_pem(path, pem, "certificate")
 }
 
+/// A chain with the key of its first certificate.
+fn certified(
+    options: &TlsOptions,
+    chain: Vec<CertificateDer<'static>>,
+    key: &[u8],
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsError> {
+    let path = || options.key_file.clone();
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
+        _ if has_passphrase(key) => TlsError::Passphrase { path: path() },
+        pem::Error::NoItemsFound => TlsError::Missing {
+            path: path(),
+            wanted: "private key",
+        },
+        source => TlsError::Pem { path: path(), source },
+    })?;
+    let key = provider.key_provider.load_private_key(key);
+    let certified = CertifiedKey::new(chain, key.map_err(|_| TlsError::KeyKind { path: path() })?);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+        Err(rustls::Error::InconsistentKeys(_)) => Err(TlsError::Key {
+            key: path(),
+            certificate: options.certificate_file.clone(),
+        }),
+        Err(source) => Err(TlsError::Certificate {
+            path: options.certificate_file.clone(),
+            source: Some(source),
+        }),
+    }
+}
+
+/// Whether PEM has a key that only a passphrase opens: `ENCRYPTED PRIVATE KEY` of PKCS #8 (RFC 5958), or the field
+/// `Proc-Type: 4,ENCRYPTED` (RFC 1421) of older files.
+fn has_passphrase(pem: &[u8]) -> bool {
+    const WORD: &[u8] = b"ENCRYPTED";
+    pem.windows(WORD.len()).any(|part| part == WORD)
+}
+
 /// The first certificate of a chain.
 fn own<'a>(options: &TlsOptions, chain: &'a [CertificateDer<'_>]) -> Result<X509Certificate<'a>, TlsError> {
     let unreadable = || TlsError::Certificate {
         path: options.certificate_file.clone(),
+        source: None,
     };
     let own = chain.first().ok_or_else(unreadable)?;
     let (_, own) = X509Certificate::from_der(own).map_err(|_| unreadable())?;

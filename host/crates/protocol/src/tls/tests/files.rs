@@ -55,11 +55,33 @@ fn files_that_cannot_be_used_are_named_with_what_is_wrong() {
     );
     check("no X.509", &good, "cannot be read", "certificate_file");
     authority.write("chain.pem", &authority.server(2).pem);
-    check("another's key", &good, "is not the key of the certificate", "key_file");
+    check(
+        "another's key",
+        &good,
+        "is not the key of the first certificate",
+        "key_file",
+    );
     authority.write("chain.pem", &authority.server(2).pem);
     let (said, _) = refused(&good);
     assert!(!said.contains("KeyMismatch"), "{said}");
-    authority.mutual(ClientAuth::Required);
+    let root = std::fs::read_to_string(authority.path("clients.pem")).unwrap();
+    let own = std::fs::read_to_string(&good.certificate_file).unwrap();
+    authority.write("chain.pem", format!("{root}{own}"));
+    let first = "the listener's own certificate first";
+    check(
+        "the authority first",
+        &good,
+        "is not the key of the first certificate",
+        first,
+    );
+    // What `openssl pkey -aes256` writes, and what `openssl ec -aes256` does.
+    for (begin, field) in [("ENCRYPTED PRIVATE", ""), ("EC PRIVATE", "Proc-Type: 4,ENCRYPTED\n\n")] {
+        let key = format!("-----BEGIN {begin} KEY-----\n{field}AAAA\n-----END {begin} KEY-----\n");
+        authority.write("key.pem", key);
+        check(begin, &good, "has a passphrase", "openssl pkey -in");
+    }
+    authority.write("key.pem", include_str!("rsa_1024.pem"));
+    check("a short key", &good, "of a kind that is not taken", "RSA of 2,048");
     for (from, to) in [(2000, 2001), (2100, 2101)] {
         let pair = authority.sign(1, |params| {
             (params.not_before, params.not_after) = (date_time_ymd(from, 1, 1), date_time_ymd(to, 1, 1));
