@@ -8,6 +8,7 @@ use std::time::Duration;
 use aral_contract::{AuditSink, Code, Event, EventKind, Failure};
 use aral_host::config::serve::ServeConfig;
 use aral_host::operator::HEAR;
+use aral_host::protocol::ServerHandle;
 use aral_host::telemetry::{Spans, Telemetry};
 use aral_host::{Host, LogSink, Management, Personas, RELOAD_TARGET, Reloader};
 use serde_json::json;
@@ -148,13 +149,36 @@ async fn serve(
     let managed = tokio::spawn(admin.run(management.router(), async {
         let _dropped_or_told = is_over.await;
     }));
+    let told = tell_end(ending, &handle, *output);
     tokio::select! {
-        () = server.run(ending.ended()) => {}
+        () = server.run(told) => {}
         () = reload_at(hangup, &reloader, file.as_deref(), &acts) => {}
     }
     drop((over, acts));
     managed.await.map_err(Failure::internal)?;
     Ok(handle.drain())
+}
+
+/// Ends when the server is told to, and says what it waits for then. Whoever does not read standard error keeps nothing from ending.
+async fn tell_end(ending: Ending, handle: &ServerHandle, output: Output) {
+    ending.ended().await;
+    let words = waits_for(handle.requests(), handle.drain_delay(), handle.drain());
+    drop(tokio::task::spawn_blocking(move || output.note(&words)));
+}
+
+/// Why a server that was told to end has not ended yet, and how long that may last.
+fn waits_for(requests: usize, delay: Duration, drain: Duration) -> String {
+    let drain = format!("{} ms ([serve.limits] drain_ms)", drain.as_millis());
+    let waits = match requests {
+        0 => format!("no request is under way, connections have {drain}"),
+        1 => format!("1 request is under way and has {drain}"),
+        _ => format!("{requests} requests are under way and have {drain}"),
+    };
+    let delay = match delay.as_millis() {
+        0 => String::new(),
+        delay => format!("the listeners close in {delay} ms ([serve.limits] drain_delay_ms), "),
+    };
+    format!("ending: {delay}{waits}; another signal changes nothing")
 }
 
 /// Where it listens, and where it is managed.
@@ -359,6 +383,19 @@ mod tests {
         end(runtime, &host, &acts, Duration::from_secs(60));
         assert_eq!(is_said.try_recv(), Ok(0), "it was not waited for");
         assert_eq!(*heard.0.lock().unwrap(), 1);
+    }
+
+    #[test]
+    fn who_ends_a_server_reads_what_it_waits_for() {
+        let waits = |requests, delay| waits_for(requests, Duration::from_millis(delay), Duration::from_secs(30));
+        let has = "30000 ms ([serve.limits] drain_ms); another signal changes nothing";
+        assert_eq!(waits(1, 0), format!("ending: 1 request is under way and has {has}"));
+        assert_eq!(waits(2, 0), format!("ending: 2 requests are under way and have {has}"));
+        let closes = "the listeners close in 500 ms ([serve.limits] drain_delay_ms)";
+        assert_eq!(
+            waits(0, 500),
+            format!("ending: {closes}, no request is under way, connections have {has}")
+        );
     }
 
     #[test]

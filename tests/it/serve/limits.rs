@@ -1,14 +1,15 @@
 //! Every key of `[serve.limits]`: what it bounds fails, and the same goes through where the key says more. Those of
 //! answers that are kept are in `calls`, that of what asks nobody is in `denials`.
 
-use std::io::{Read, Write as _};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use aral_contract::metric;
 use aral_fuzzing::http2;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::metrics::{metrics, number};
@@ -430,6 +431,48 @@ fn drain_ms() {
     };
     assert_eq!(end(20_000), Some(200), "a call that is under way ends");
     assert_eq!(end(100), None, "and is not waited for longer than it may be");
+}
+
+/// A process that ends with this.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended_already = self.0.kill();
+        let _gone = self.0.wait();
+    }
+}
+
+#[test]
+fn a_server_that_is_told_to_end_says_at_once_what_it_waits_for() {
+    // Longer than anybody waits: what is said comes before the end, or not at all.
+    let patience = 3_600_000;
+    let desk = desk(|config| {
+        config["serve"]["limits"] = json!({ "drain_ms": patience, "handler_ms": patience });
+    });
+    desk.guest(RUNTIME_SLEEP, |_| ());
+    let mut command = desk.command(&["serve"]);
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut server = Running(command.spawn().expect("the program starts"));
+    let mut stdout = BufReader::new(server.0.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("a line");
+    let address = line.trim_end().strip_prefix("listening on http://");
+    let address: SocketAddr = address.expect("it listens").parse().expect("an address");
+    let mut wire = Wire::open(address);
+    let fields = [("Content-Type", "application/json")];
+    let input = "{\"wait_ms\":60000}";
+    wire.send(&request("POST", "/v1/invoke/runtime-sleep", &fields, input));
+    assert_recorded(&desk, "invocation_started", &["runtime-sleep"]);
+    let id = i32::try_from(server.0.id()).expect("a process id");
+    kill_process(Pid::from_raw(id).expect("a process"), Signal::TERM).expect("it runs");
+    let words = BufReader::new(server.0.stderr.take().expect("a pipe")).lines();
+    let said = words
+        .map(|line| line.expect("text"))
+        .find(|line| line.starts_with("ending"));
+    let said = said.expect("it is said");
+    assert!(said.starts_with("ending: 1 request is under way"), "{said}");
+    assert_eq!(server.0.try_wait().expect("a child"), None, "it waits for it");
 }
 
 #[test]

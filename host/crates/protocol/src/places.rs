@@ -39,9 +39,15 @@ impl Places {
         Arc::clone(&self.0.free).try_acquire_owned().ok()
     }
 
+    /// How many are taken; at most as many as there are now.
+    pub(crate) fn taken(&self) -> usize {
+        let count = *self.0.count.lock().unwrap_or_else(PoisonError::into_inner);
+        count.saturating_sub(self.0.free.available_permits())
+    }
+
     /// Whether none is taken.
     pub(crate) fn are_free(&self) -> bool {
-        self.0.free.available_permits() >= *self.0.count.lock().unwrap_or_else(PoisonError::into_inner)
+        self.taken() == 0
     }
 
     /// Ends once none is taken.
@@ -84,10 +90,12 @@ mod tests {
     async fn who_waits_for_all_of_them_waits_for_the_last() {
         let places = Places::new(2);
         let taken = places.try_take().unwrap();
+        assert_eq!(places.taken(), 1);
         let soon = || tokio::time::timeout(LOOK * 10, places.freed());
         assert!(soon().await.is_err());
         drop(taken);
         assert!(soon().await.is_ok());
+        assert_eq!(places.taken(), 0);
     }
 
     #[tokio::test]

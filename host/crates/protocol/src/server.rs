@@ -1,9 +1,9 @@
 //! The server as a whole: bound first, then run to its end; meanwhile its configuration can be replaced.
 
-use std::collections::BTreeSet;
+mod check;
+
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::accept::{self, Acceptor, Stop};
-use crate::bind_error::{BindError, Lack};
+use crate::bind_error::BindError;
 use crate::bounds::{self, Bounds};
 use crate::caller::Callers;
 use crate::door::{Door, RenewedParts, Shared, SharedParts};
@@ -28,6 +28,7 @@ use crate::receipts::Receipts;
 use crate::stage::{Current, Reread, Stage};
 use crate::tls::{self, Fresh, TlsReloader};
 use crate::token::Issuers;
+use check::check_listeners;
 
 /// Where the server listens, and what it bears.
 #[derive(Debug, Clone, Default)]
@@ -109,6 +110,16 @@ impl ServerHandle {
         bounds::ms(self.current.stage().bounds().drain_ms)
     }
 
+    /// How long everything goes on once the server is told to end, as of now.
+    pub fn drain_delay(&self) -> Duration {
+        bounds::ms(self.current.stage().bounds().drain_delay_ms)
+    }
+
+    /// How many requests of callers are under way.
+    pub fn requests(&self) -> usize {
+        self.current.stage().shared.requests.taken()
+    }
+
     /// What was found of the health of the host, now or within the last second: who asks here and at `/health` has one look together, and
     /// nobody waits longer than 5 s for it. Needs a tokio runtime.
     pub async fn checks(&self) -> Arc<[Check]> {
@@ -156,29 +167,6 @@ impl ServerHandle {
             stage: Stage::new(Arc::new(shared), options.listeners, &self.bound, Some(&before))?,
             handle: self.clone(),
         })
-    }
-}
-
-/// What others reach needs TLS, and must ask everybody who they are.
-fn check_exposed(listener: &ListenerOptions, callers: &Callers, issuers: &Issuers) -> Result<(), BindError> {
-    let address = listener.address;
-    if address.ip().is_loopback() {
-        return Ok(());
-    }
-    let client_ca = listener.client_ca_file();
-    let known = callers.have_keys()
-        || !issuers.names().is_empty()
-        || client_ca.is_some_and(|file| callers.have_certificates(file));
-    let lacks = [
-        (Lack::Tls, listener.tls.is_none()),
-        (Lack::Authentication, listener.anonymous.is_some()),
-        (Lack::Callers, !known),
-    ];
-    let lacks: Vec<Lack> = lacks.into_iter().filter_map(|(lack, is)| is.then_some(lack)).collect();
-    if lacks.is_empty() {
-        Ok(())
-    } else {
-        Err(BindError::Exposed { address, lacks })
     }
 }
 
@@ -341,59 +329,4 @@ impl Server {
         }
         shared.mcp.end();
     }
-}
-
-fn check_listeners(options: &ServerOptions, callers: &Callers, issuers: &Issuers) -> Result<(), BindError> {
-    let (listeners, connections_max) = (options.listeners.len(), options.bounds.connections_max);
-    if bounds::size(connections_max) < listeners {
-        return Err(BindError::Places {
-            listeners,
-            connections_max,
-        });
-    }
-    for listener in &options.listeners {
-        check_exposed(listener, callers, issuers)?;
-    }
-    check_authorities(options, callers)?;
-    check_callers(options, callers, issuers)
-}
-
-/// A name in a certificate is the word of whoever signed it. Where listeners believe several authorities, each of these could make
-/// somebody any caller for whom nobody says whose word it takes.
-fn check_authorities(options: &ServerOptions, callers: &Callers) -> Result<(), BindError> {
-    let believed = options.listeners.iter().filter_map(ListenerOptions::client_ca_file);
-    let believed: BTreeSet<&Path> = believed.collect();
-    let unknown = callers.authorities().filter(|(_, file)| !believed.contains(file)).min();
-    if let Some((caller, file)) = unknown {
-        return Err(BindError::NoAuthority {
-            caller: caller.clone(),
-            file: file.to_owned(),
-        });
-    }
-    match callers.named_by_all() {
-        Some((caller, certificate)) if believed.len() > 1 => Err(BindError::Authorities {
-            caller: caller.clone(),
-            certificate: certificate.clone(),
-            files: believed.into_iter().map(Path::to_owned).collect(),
-        }),
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// Whoever says nothing must be somebody, where a listener says who; and tokens must be for something.
-fn check_callers(options: &ServerOptions, callers: &Callers, issuers: &Issuers) -> Result<(), BindError> {
-    if options.resource.is_none() && !issuers.names().is_empty() {
-        return Err(BindError::NoResource);
-    }
-    for listener in &options.listeners {
-        if let Some(name) = &listener.anonymous
-            && callers.named(name).is_none()
-        {
-            return Err(BindError::NoCaller {
-                address: listener.address,
-                name: name.clone(),
-            });
-        }
-    }
-    Ok(())
 }
