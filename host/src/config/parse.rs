@@ -35,9 +35,18 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<RawConfig, ConfigError>
         let line = before.map_or(1, line_at);
         match span.and_then(|span| text.get(span)) {
             Some(key) if wrong.message() == DUPLICATE => error(line, &format!("{DUPLICATE} `{key}`")),
-            Some(_) | None => error(line, wrong.message()),
+            Some(_) | None => error(line, &without_names(wrong.message())),
         }
     })
+}
+
+/// What the parser says, without the name that a type has in this program.
+fn without_names(detail: &str) -> String {
+    let Some((before, behind)) = detail.split_once("expected struct ") else {
+        return detail.to_owned();
+    };
+    let behind = behind.trim_start_matches(|one: char| one.is_ascii_alphanumeric() || one == '_');
+    format!("{before}expected a table{behind}")
 }
 
 fn line_at(before: &[u8]) -> usize {

@@ -238,6 +238,26 @@ fn what_cannot_be_taken_is_refused_with_line_and_hint() {
             "line 2: address: `127.0.0.1:80800` is not an IP address with a port",
             Some("aral.toml, [serve.admin]: address = \"127.0.0.1:9000\""),
         ),
+        (
+            "[policy.network]\nnetworks = [\n\"127.0.0.0/8\",\n\"127.0.0.1\"]",
+            "line 4: `127.0.0.1` is an address and no network: write `127.0.0.1/32` for this address alone",
+            None,
+        ),
+        (
+            "[serve]\ntrusted_proxies = [\"300.0.0.0/8\"]",
+            "line 2: `300.0.0.0/8` is no network: write an address and how many of its bits count, as `10.0.0.0/8`",
+            None,
+        ),
+        (
+            "[serve.rates]\nglobal = 5",
+            "line 2: invalid type: integer `5`, expected a rate, such as { per_second = 10, burst = 20 }",
+            None,
+        ),
+        (
+            "[policy]\nagent = 5",
+            "line 2: invalid type: integer `5`, expected a table",
+            None,
+        ),
         ("[[serve.listener]]\nmcp = true", "missing field `address`", None),
         ("[policy.file]\n[policy.file]", "line 2: duplicate key `file`", None),
         (

@@ -166,7 +166,7 @@ fn what_cannot_be_served_is_refused_with_the_line_to_write() {
             "a proxy that is no network",
             Box::new(|config| config["serve"]["trusted_proxies"] = json!(["proxy.example"])),
             2,
-            &["invalid"],
+            &["`proxy.example` is no network"],
         ),
         (
             "everybody for a proxy",

@@ -50,6 +50,7 @@ pub struct RawNetwork {
     /// The hosts that requests, and secrets with them, may go to.
     pub hosts: Vec<HostPattern>,
     /// Networks that are not public and may be reached nevertheless, such as `127.0.0.0/8`.
+    #[serde(deserialize_with = "aral_contract::address::networks")]
     pub networks: Vec<IpNet>,
     /// The hosts whose requests say to which trace they belong. Absent: all, and they learn nothing but random names; empty:
     /// none. Hosts that are named here also get what systems before this one said for themselves (`tracestate`).

@@ -56,7 +56,7 @@ const fn ipv6([first, second]: [u16; 2], prefix: u8) -> IpNet {
 
 /// The proxies that are trusted: networks, such as `10.0.0.0/8`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Vec<IpNet>")]
+#[serde(try_from = "Listed")]
 pub struct Proxies {
     networks: Vec<IpNet>,
     /// What they write; none: nobody says which of the fields it is.
@@ -95,6 +95,19 @@ pub enum ProxiesError {
         /// How many bits of that count.
         prefix: u8,
     },
+}
+
+/// The networks as they are written.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Listed(#[serde(deserialize_with = "aral_contract::address::networks")] Vec<IpNet>);
+
+impl TryFrom<Listed> for Proxies {
+    type Error = ProxiesError;
+
+    fn try_from(Listed(networks): Listed) -> Result<Self, ProxiesError> {
+        networks.try_into()
+    }
 }
 
 impl TryFrom<Vec<IpNet>> for Proxies {

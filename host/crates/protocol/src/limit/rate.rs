@@ -41,7 +41,7 @@ pub struct Rate {
 /// `{ per_second = 10, burst = 20 }`: one of `per_second` and `per_minute`, and how many at once; absent: as many as in
 /// the second or the minute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a rate, such as { per_second = 10, burst = 20 }")]
 pub struct RateRequest {
     /// So many in a second.
     pub per_second: Option<u64>,
