@@ -34,6 +34,7 @@ use aral_runtime::{Allocation, CacheOptions, RuntimeOptions};
 use crate::environment;
 use audit::AuditConfig;
 pub use error::ConfigError;
+use error::NAME_A_FILE;
 use parse::parse;
 pub use range::OutOfRange;
 use range::between;
@@ -213,12 +214,12 @@ impl Config {
 fn load(path: &Path) -> Result<Config, ConfigError> {
     let bytes = files::read_trusted(path, CONFIG_BYTES_MAX).map_err(|error| match error.is_not_found() {
         true => ConfigError::Absent(path.to_owned()),
-        false => error.into(),
+        false => ConfigError::File(error),
     })?;
     let folder = folder_of(path)?;
     let raw = parse(path, &bytes)?;
     let beside = |named: PathBuf| Path::new(folder.as_str()).join(named);
-    let ca = authorities(raw.egress.ca_file, &beside)?;
+    let ca = authorities("[egress]", raw.egress.ca_file, &beside)?;
     let closed = EgressOptions::default();
     let state_dir = raw.state_dir.map(beside).or_else(environment::state_dir);
     let storage = storage::resolve(raw.memory, raw.secrets, state_dir.as_deref(), &beside)?;
@@ -287,14 +288,18 @@ fn process(raw: &RawProcess) -> Result<ProcessLimits, ConfigError> {
     })
 }
 
-/// The certificates in the file that a `ca_file` names.
+/// The certificates in the file that the `ca_file` of a table names.
 fn authorities(
+    table: &str,
     ca_file: Option<PathBuf>,
     beside: &impl Fn(PathBuf) -> PathBuf,
-) -> Result<Option<Vec<u8>>, files::FilesError> {
-    ca_file
-        .map(|named| files::read_trusted(&beside(named), CA_BYTES_MAX))
-        .transpose()
+) -> Result<Option<Vec<u8>>, ConfigError> {
+    let read = ca_file.map(|named| files::read_trusted(&beside(named), CA_BYTES_MAX));
+    read.transpose().map_err(|error| ConfigError::Named {
+        key: format!("{table} ca_file"),
+        error,
+        otherwise: NAME_A_FILE,
+    })
 }
 
 /// The folder that relative paths lie in, links followed once and now.
@@ -303,7 +308,7 @@ fn folder_of(path: &Path) -> Result<AbsolutePath, ConfigError> {
         Some(parent) if parent != Path::new("") => parent,
         Some(_) | None => Path::new("."),
     };
-    let folder = files::canonical(parent)?;
+    let folder = files::canonical(parent).map_err(ConfigError::File)?;
     let plain = folder.to_str().and_then(|text| text.parse().ok());
     plain.ok_or(ConfigError::Folder(folder))
 }

@@ -72,10 +72,11 @@ impl Host {
     /// The same for a file that the configuration names: it names no second issue of a persona.
     pub(crate) fn configured_session(&self, path: &Path, personas: Personas) -> Result<Session, Failure> {
         let document = self.read_persona(path)?;
-        self.session_if(Some(path), &document, || {
+        let opened = self.session_if(Some(path), &document, || {
             let persona = self.believed(&document, personas)?;
             self.check_unchanged(&persona).map(|()| persona)
-        })
+        });
+        opened.map_err(|failure| in_file(path, failure))
     }
 
     /// Opens a session for the persona that is `believed`. Either is on record.
@@ -316,12 +317,12 @@ pub(crate) fn check_serial(known: &PersonaSerials, persona: &Persona) -> Result<
 /// A persona that the configuration names, at start.
 pub(crate) fn at_start(host: &Host, path: &Path) -> Result<(), Failure> {
     let opened = host.configured_session(path, Personas::Signed);
-    opened.map(drop).map_err(|failure| configured(path, failure))
+    opened.map(drop).map_err(configured)
 }
 
 /// What is wrong with a persona that the configuration names.
-pub(crate) fn configured(path: &Path, failure: Failure) -> Failure {
-    in_table("personas", in_file(path, failure))
+pub(crate) fn configured(failure: Failure) -> Failure {
+    in_table("personas", failure)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ use aral_orchestration::budget::Refused;
 use aral_orchestration::{Dispatcher, Policy, Session};
 use aral_persona::{Persona, persona};
 
+use crate::components::in_file;
 use crate::config::Config;
 use crate::events::security;
 use crate::host::Host;
@@ -193,7 +194,7 @@ impl<'a> Renewal<'a> {
         };
         for path in &config.personas {
             let taken = renewal.persona_of_file(path, Personas::Signed);
-            taken.map_err(|failure| personas::configured(path, failure))?;
+            taken.map_err(personas::configured)?;
         }
         Ok(renewal)
     }
@@ -208,7 +209,7 @@ impl<'a> Renewal<'a> {
     pub(crate) fn persona_of_file(&self, path: &Path, personas: Personas) -> Result<Session, Failure> {
         let document = self.host.read_persona(path)?;
         let alleged = persona::alleged_id(&document);
-        self.host.noting_refused_persona(Some(path), alleged, || {
+        let taken = self.host.noting_refused_persona(Some(path), alleged, || {
             let named = personas.or_unsigned(self.persona(&document), |why| {
                 let persona = self.host.dangerous_unsigned(&document, Some(&why))?;
                 Ok(Named::Believed(Box::new(persona)))
@@ -217,7 +218,8 @@ impl<'a> Renewal<'a> {
                 Named::Believed(persona) => self.propose(path, *persona),
                 Named::Lapsed(session) => Ok(session),
             }
-        })
+        });
+        taken.map_err(|failure| in_file(path, failure))
     }
 
     fn propose(&self, path: &Path, persona: Persona) -> Result<Session, Failure> {

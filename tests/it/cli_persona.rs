@@ -203,7 +203,11 @@ fn personas_of_the_configuration_are_verified_before_anything_starts() {
     configure(&desk, |config| {
         config["personas"] = json!({ "files": ["agents/one.json"] })
     });
-    invoke(&desk).assert("absent", 2, &["[personas] `", "agents/one.json`: there is no persona"]);
+    invoke(&desk).assert(
+        "absent",
+        2,
+        &["[personas] there is no persona at `", "agents/one.json`"],
+    );
     let body = json!({ "id": "one", "name": "One" });
     let stranger = PrivateKey::from_seed(&Zeroizing::new([43; 32]));
     desk.write("agents/one.json", signed_by(&stranger, 1, &body).to_string().as_bytes());

@@ -252,6 +252,7 @@ fn elasticsearch(
         return Err(AuditConfigError::Index(index).into());
     }
     let server = server(
+        "[audit.elasticsearch]",
         raw.address,
         raw.ca_file,
         raw.authorization_file,
@@ -264,6 +265,7 @@ fn elasticsearch(
 fn otlp(raw: RawOtlp, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<OtlpConfig, ConfigError> {
     Ok(OtlpConfig {
         server: server(
+            "[audit.otlp]",
             raw.address,
             raw.ca_file,
             raw.authorization_file,
@@ -275,6 +277,7 @@ fn otlp(raw: RawOtlp, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<OtlpConfig
 }
 
 pub(super) fn server(
+    table: &str,
     address: String,
     ca_file: Option<PathBuf>,
     authorization_file: Option<PathBuf>,
@@ -283,7 +286,7 @@ pub(super) fn server(
 ) -> Result<ServerConfig, ConfigError> {
     Ok(ServerConfig {
         address,
-        ca_pem: authorities(ca_file, beside)?,
+        ca_pem: authorities(table, ca_file, beside)?,
         authorization_file: authorization_file.map(beside),
         timeout_ms,
     })

@@ -15,7 +15,10 @@ use super::storage::StorageError;
 use super::telemetry::TelemetryConfigError;
 
 /// What makes a public key where there is none.
-const KEYGEN: &str = "make a pair of keys: `aral keygen`";
+pub(super) const KEYGEN: &str = "make a pair of keys: `aral keygen`";
+/// What is to be done where no command makes a file.
+pub(super) const NAME_A_FILE: &str =
+    "name a file that is there; one without `/` at its beginning lies beside aral.toml";
 
 /// Why a configuration is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +26,20 @@ pub enum ConfigError {
     /// There is no such file.
     #[error("there is no configuration at `{}`", .0.display())]
     Absent(PathBuf),
-    /// A file that cannot be read, or that somebody else could have written.
-    #[error("the configuration cannot be trusted: {0}")]
-    File(#[from] files::FilesError),
+    /// Its own file cannot be read, or somebody else could have written it.
+    #[error("the configuration is not taken: {0}")]
+    File(#[source] files::FilesError),
+    /// The same of a file that it names.
+    #[error("{key}: {error}")]
+    Named {
+        /// The key, and where it stands.
+        key: String,
+        /// What is wrong.
+        #[source]
+        error: files::FilesError,
+        /// What repairs it if no command does.
+        otherwise: &'static str,
+    },
     /// Not TOML, or with keys or values that it must not have.
     #[error("`{}`, line {line}: {detail}", .path.display())]
     Toml {
@@ -41,9 +55,6 @@ pub enum ConfigError {
     /// The folder of the file has a name that documents cannot hold.
     #[error("the configuration lies in `{}`, which is not a plain UTF-8 path", .0.display())]
     Folder(PathBuf),
-    /// The file of a key that cannot be read, or that somebody else could have written.
-    #[error("[[trust]] public_key: {0}")]
-    KeyFile(#[source] files::FilesError),
     /// A key that is none.
     #[error("[[trust]] public_key `{}`: {error}", .path.display())]
     Key {
@@ -111,11 +122,9 @@ impl From<ConfigError> for Failure {
                 hint: error.fix(),
                 ..failure
             },
-            ConfigError::KeyFile(error) if error.is_not_found() => failure.with_hint(KEYGEN),
-            ConfigError::KeyFile(error) => Self {
-                hint: error.fix(),
-                ..failure
-            },
+            ConfigError::Named { error, otherwise, .. } => {
+                failure.with_hint(error.fix().unwrap_or_else(|| otherwise.to_owned()))
+            }
             ConfigError::Key { .. } => failure.with_hint(KEYGEN),
             ConfigError::TooLittle { key, least, .. } => {
                 failure.with_hint(format!("aral.toml, [process]: {key} = {least}"))

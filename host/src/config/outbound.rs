@@ -37,7 +37,7 @@ pub(super) fn resolve(raw: RawOutbound, beside: &impl Fn(PathBuf) -> PathBuf) ->
     let options = OutboundOptions {
         proxy: raw.proxy,
         no_proxy: raw.no_proxy,
-        ca_pem: authorities(raw.ca_file, beside)?,
+        ca_pem: authorities("[outbound]", raw.ca_file, beside)?,
     };
     Ok(Outbound::new(&options).map_err(OutboundConfigError)?)
 }

@@ -24,6 +24,7 @@ use aral_runtime::files;
 use aral_runtime::outbound::Outbound;
 use serde::Deserialize;
 
+use super::error::KEYGEN;
 use super::storage::Credential;
 use super::{ConfigError, KEY_BYTES_MAX, address};
 pub use error::ServeConfigError;
@@ -288,7 +289,11 @@ fn caller(raw: RawCaller, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<Caller
 }
 
 fn key(caller: &CallerName, path: PathBuf) -> Result<PublicKey, ConfigError> {
-    let bytes = files::read_trusted(&path, KEY_BYTES_MAX)?;
+    let bytes = files::read_trusted(&path, KEY_BYTES_MAX).map_err(|error| ConfigError::Named {
+        key: format!("[[serve.caller]] `{caller}`: signature_keys"),
+        error,
+        otherwise: KEYGEN,
+    })?;
     let key = PublicKey::from_pem(&String::from_utf8_lossy(&bytes));
     Ok(key.map_err(|error| ServeConfigError::SignatureKey {
         caller: caller.clone(),

@@ -86,6 +86,7 @@ fn otlp(raw: RawTelemetryOtlp, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<T
     };
     let timeout_ms = timeout_ms("[telemetry.otlp] timeout_ms", raw.timeout_ms);
     let server = server(
+        "[telemetry.otlp]",
         raw.address,
         raw.ca_file,
         raw.authorization_file,
@@ -139,6 +140,11 @@ mod tests {
             assert!(error.to_string().contains(key), "{error}");
         }
         assert!(toml::from_str::<RawTelemetry>(&format!("{text}\nratio = 1.0")).is_err());
-        assert!(read(&format!("{text}\nca_file = \"none.pem\"")).is_err());
+        let none = read(&format!("{text}\nca_file = \"none.pem\"")).unwrap_err();
+        assert!(
+            none.to_string()
+                .starts_with("[telemetry.otlp] ca_file: cannot open `/etc/aral/none.pem`"),
+            "{none}"
+        );
     }
 }

@@ -392,6 +392,29 @@ fn a_file_that_is_not_there_is_not_one_that_cannot_be_trusted() {
     assert!(!failure.message.contains("there is no configuration"), "{failure}");
 }
 
+#[test]
+fn a_file_that_is_not_there_is_told_with_the_key_that_names_it() {
+    let address = "address = \"https://a.example\"";
+    for (table, lines) in [
+        ("[egress]", ""),
+        ("[outbound]", ""),
+        ("[audit.elasticsearch]", address),
+        ("[audit.otlp]", address),
+        ("[telemetry.otlp]", address),
+        ("[serve.rates.redis]", "url = \"rediss://a.example\""),
+        ("[secrets.vault]", &format!("{address}\ntoken_file = \"t\"")),
+    ] {
+        let text = format!("state_dir = \"s\"\n{table}\n{lines}\nca_file = \"none.pem\"");
+        let failure = Folder::with(&text).load().unwrap_err();
+        let beginning = format!("{table} ca_file: cannot open `");
+        assert!(
+            failure.message.starts_with(&beginning) && failure.message.contains("none.pem"),
+            "{failure}"
+        );
+        assert!(failure.hint.unwrap().starts_with("name a file that is there"));
+    }
+}
+
 /// Every `aral.toml`, or part of one, that a document shows, as it would be written: a digest that is left out is some digest.
 fn shown(document: &str) -> impl Iterator<Item = String> {
     let blocks = document.split("```toml\n").skip(1);

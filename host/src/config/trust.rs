@@ -6,6 +6,7 @@ use aral_contract::KeyId;
 use aral_contract::document::{PublicKey, TrustStore, Validity};
 use aral_runtime::files;
 
+use super::error::KEYGEN;
 use super::raw::RawTrust;
 use super::{ConfigError, KEY_BYTES_MAX};
 
@@ -17,7 +18,11 @@ pub(super) fn resolve(
     let mut store = TrustStore::default();
     for one in raw {
         let path = beside(one.public_key);
-        let bytes = files::read_trusted(&path, KEY_BYTES_MAX).map_err(ConfigError::KeyFile)?;
+        let bytes = files::read_trusted(&path, KEY_BYTES_MAX).map_err(|error| ConfigError::Named {
+            key: "[[trust]] public_key".to_owned(),
+            error,
+            otherwise: KEYGEN,
+        })?;
         let key = PublicKey::from_pem(&String::from_utf8_lossy(&bytes));
         let key = key.map_err(|error| ConfigError::Key {
             path: path.clone(),

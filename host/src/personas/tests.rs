@@ -748,7 +748,7 @@ async fn personas_of_the_configuration_are_there_or_the_host_is_not() {
     let absent = build().unwrap_err();
     assert_eq!(absent.code, Code::ConfigInvalid);
     assert!(
-        absent.message.contains("persona.json`: there is no persona at `"),
+        absent.message.starts_with("[personas] there is no persona at `") && absent.message.ends_with("persona.json`"),
         "{absent}"
     );
     refused(None, Code::ConfigInvalid);

@@ -79,7 +79,19 @@ fn what_cannot_be_served_is_refused_with_the_line_to_write() {
             "no persona",
             Box::new(|config| config["serve"]["caller"][0]["persona"] = json!("none.json")),
             2,
-            &["none.json"],
+            &[
+                "the persona of the caller `tester`: there is no persona at `",
+                "none.json",
+            ],
+        ),
+        (
+            "a persona that is something else",
+            Box::new(|config| config["serve"]["caller"][0]["persona"] = json!("manifest.json")),
+            7,
+            &[
+                "the persona of the caller `tester`: `",
+                "manifest.json`: the document is `aral.manifest/v1`",
+            ],
         ),
         (
             "a page that is all pages",

@@ -13,6 +13,7 @@ use serde::Deserialize;
 
 use super::ServeConfigError;
 use crate::config::ConfigError;
+use crate::config::error::NAME_A_FILE;
 use crate::config::range::between;
 
 /// What tokens say of their type, by default (RFC 9068 section 2.1).
@@ -205,7 +206,11 @@ fn issuer(raw: RawIssuer, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<Issuer
 }
 
 fn key_set(issuer: &str, path: PathBuf) -> Result<Arc<KeySet>, ConfigError> {
-    let bytes = files::read_trusted(&path, JWKS_BYTES_MAX)?;
+    let bytes = files::read_trusted(&path, JWKS_BYTES_MAX).map_err(|error| ConfigError::Named {
+        key: format!("[[serve.issuer]] `{}`: jwks_file", issuer.escape_debug()),
+        error,
+        otherwise: NAME_A_FILE,
+    })?;
     let keys = KeySet::parse(&bytes).map_err(|error| ServeConfigError::KeysFile {
         issuer: issuer.to_owned(),
         path,

@@ -155,7 +155,7 @@ fn redis(raw: RawRedis, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<RedisCon
     Ok(RedisConfig {
         url: raw.url,
         password,
-        ca_pem: authorities(raw.ca_file, beside)?,
+        ca_pem: authorities("[serve.rates.redis]", raw.ca_file, beside)?,
         prefix: raw.prefix,
         timeout_ms: between(
             "[serve.rates.redis] timeout_ms",

@@ -119,6 +119,12 @@ fn an_issuer_that_cannot_be_is_refused_with_the_line_to_write() {
         ),
         (
             "jwks_url = \"https://issuer.example/jwks\"",
+            "jwks_file = \"none.json\"",
+            "[[serve.issuer]] `https://issuer.example`: jwks_file: cannot open `",
+            "name a file that is there",
+        ),
+        (
+            "jwks_url = \"https://issuer.example/jwks\"",
             "jwks_file = \"dev.pub.pem\"",
             "it is no JSON Web Key Set",
             "jwks_file = ",
@@ -203,6 +209,11 @@ fn a_caller_signs_or_not_with_these_keys() {
             "signature_keys = [",
         ),
         ("signature = \"never\"", "unknown variant `never`", ""),
+        (
+            "signature = \"required\"\nsignature_keys = [\"none.pem\"]",
+            "[[serve.caller]] `me`: signature_keys: cannot open `",
+            "aral keygen",
+        ),
         (
             "signature = \"required\"\nsignature_keys = [\"jwks.json\"]",
             "the caller `me`: signature_keys",

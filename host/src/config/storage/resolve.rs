@@ -137,7 +137,7 @@ fn vault(raw: RawVault, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<VaultCon
     Ok(VaultConfig {
         address: raw.address,
         namespace: raw.namespace,
-        ca_pem: authorities(raw.ca_file, beside)?,
+        ca_pem: authorities(VAULT, raw.ca_file, beside)?,
         timeout_ms: between("[secrets.vault] timeout_ms", timeout_ms, (1, 600_000))?,
         login,
     })

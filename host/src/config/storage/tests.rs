@@ -222,7 +222,7 @@ fn what_cannot_be_is_refused_with_the_key() {
         ),
         (
             "[secrets.vault]\naddress = \"https://a\"\ntoken_file = \"t\"\nca_file = \"none.pem\"",
-            "none.pem",
+            "[secrets.vault] ca_file: cannot open `",
         ),
     ] {
         let failure = refused(&format!("state_dir = \"/s\"\n{text}"));
