@@ -1,5 +1,8 @@
 //! `aral mcp` as a client meets it that has started it: lines in, lines out, and nothing else on standard output.
 
+use std::io::Write as _;
+use std::process::Stdio;
+
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -189,6 +192,24 @@ fn a_persona_that_nobody_signed_needs_development() {
     drop(process);
     desk.aral(&["mcp", "--persona", "none.json"])
         .assert("none", 2, &["there is no persona at `none.json`"]);
+}
+
+#[test]
+fn a_client_that_is_gone_before_it_has_read_anything_is_no_failure() {
+    let desk = all();
+    let mut command = desk.command(&["mcp"]);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    drop(child.stdout.take());
+    let mut input = child.stdin.take().expect("a pipe");
+    writeln!(input, "{}", beginning(0, WITH_SESSIONS)).expect("it reads");
+    drop(input);
+    let output = child.wait_with_output().expect("it ends");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{words}");
 }
 
 #[test]

@@ -73,7 +73,7 @@ pub fn standard_streams() -> (
 /// Answers until the other side ends its input or `stop` ends; then calls that are under way have a moment to end.
 ///
 /// # Errors
-/// See [`StdioError`]. An input that ends before anything was said is none.
+/// See [`StdioError`]. An input that ends before anything was said is none, nor is an output that nobody reads.
 pub async fn serve_stdio<R, W>(
     parts: StdioParts,
     input: R,
@@ -99,6 +99,10 @@ where
         match serving.await {
             Ok(running) => running.waiting().await.map(|_reason| ()).map_err(StdioError::from),
             Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => Ok(()),
+            Err(ServerInitializeError::TransportError { error, .. }) => {
+                tracing::debug!(%error, "nobody reads the answers");
+                Ok(())
+            }
             Err(error) => Err(StdioError::Protocol(Box::new(error))),
         }
     };
