@@ -243,6 +243,24 @@ fn a_reader_who_goes_away_is_no_failure() {
 }
 
 #[test]
+fn a_full_disk_behind_standard_output_is_no_fault_of_the_configuration() {
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .expect("a device");
+    let output = Command::new(program())
+        .args(["completions", "bash"])
+        .stdout(full)
+        .stderr(Stdio::piped())
+        .output()
+        .expect("the program starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(8), "{said}");
+    assert!(said.contains("standard output cannot be written: "), "{said}");
+    assert!(said.contains("make room where it goes"), "{said}");
+}
+
+#[test]
 fn doctor_names_the_fix_of_each_fault() {
     let desk = Desk::new();
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());

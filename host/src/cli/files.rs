@@ -31,6 +31,12 @@ pub(crate) fn failure(error: FilesError) -> Failure {
     }
 }
 
+/// The same of an answer that did not find its way out: its disk is full, or broken, and nothing that the user wrote is wrong.
+pub(crate) fn unwritten(what: &str, error: &io::Error) -> Failure {
+    Failure::new(Code::Unavailable, format!("{what} cannot be written: {error}"))
+        .with_hint("make room where it goes, or have it go somewhere else")
+}
+
 /// Reads a component, or as much of a larger file as shows that it is one too many.
 pub(crate) fn component(path: &Path) -> Result<Vec<u8>, Failure> {
     read(path, COMPONENT_BYTES_MAX as u64, Code::ComponentTooLarge)

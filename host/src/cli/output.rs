@@ -3,11 +3,11 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use aral_contract::{Code, Failure};
+use aral_contract::Failure;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use super::{stderr, text};
+use super::{files, stderr, text};
 
 /// Why a verb ends before it is done.
 #[derive(Debug)]
@@ -28,10 +28,7 @@ impl From<io::Error> for Stop {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::Closed,
-            _ => Self::Failure(Failure::new(
-                Code::ConfigInvalid,
-                format!("standard output cannot be written: {error}"),
-            )),
+            _ => Self::Failure(files::unwritten("standard output", &error)),
         }
     }
 }
@@ -174,17 +171,19 @@ fn write_stderr(text: &str) {
 
 #[cfg(test)]
 mod tests {
+    use aral_contract::Code;
+
     use super::*;
 
     #[test]
-    fn a_closed_pipe_is_not_a_failure_and_a_full_disk_is_none_of_the_host() {
+    fn a_closed_pipe_is_not_a_failure_and_a_full_disk_is_none_of_the_configuration() {
         assert!(matches!(
             Stop::from(io::Error::from(io::ErrorKind::BrokenPipe)),
             Stop::Closed
         ));
         assert!(matches!(
             Stop::from(io::Error::from(io::ErrorKind::StorageFull)),
-            Stop::Failure(failure) if failure.code == Code::ConfigInvalid && failure.message.contains("standard output")
+            Stop::Failure(failure) if failure.code == Code::Unavailable && failure.message.contains("standard output")
         ));
     }
 

@@ -3,7 +3,7 @@
 use std::io::{BufWriter, Write as _};
 
 use aral_audit::{Filter, query as records};
-use aral_contract::{Clock as _, Code, Failure};
+use aral_contract::{Clock as _, Failure};
 use aral_runtime::SystemClock;
 use aral_runtime::files::{self as machine_files, FilesError};
 use serde_json::json;
@@ -90,10 +90,7 @@ pub(super) fn export(arguments: &AuditExport, configured: &Configured, output: &
     let folder = folder(&arguments.place, configured)?;
     let found = records(&folder, filter(&arguments.which)).map_err(|error| read_failure(&error))?;
     let written = machine_files::stream_private(&arguments.out, |file| {
-        let failed = |error: std::io::Error| {
-            let message = format!("the export cannot be written: {error}");
-            Stopped::Failure(Failure::new(Code::ConfigInvalid, message))
-        };
+        let failed = |error: std::io::Error| Stopped::Failure(files::unwritten("the export", &error));
         let mut buffered = BufWriter::new(file);
         let mut count = 0u64;
         for found in found {

@@ -50,8 +50,7 @@ pub(super) fn write<T>(
 ) -> Result<T, Failure> {
     let written = machine_files::stream_private(out, |file| -> Result<_, Failed> {
         let mut buffered = BufWriter::new(file);
-        let unwritten =
-            |error: std::io::Error| Failure::new(Code::ConfigInvalid, format!("the backup cannot be written: {error}"));
+        let unwritten = |error: std::io::Error| files::unwritten("the backup", &error);
         let done = act(&mut |told| {
             progress.follow(&told);
             match told {
