@@ -213,7 +213,7 @@ fn what_is_no_message_is_refused() {
     ] {
         let reply = send(server.address(), &[], &body).reply();
         assert_eq!(reply.status, 400, "{case}: {reply:?}");
-        let error = &reply.json()["error"];
+        let error = reply.json()["error"].clone();
         assert_eq!(error["code"], code, "{case}: {reply:?}");
         assert_eq!(error["data"]["code"], "request.invalid", "{case}");
         assert_eq!(
@@ -269,6 +269,10 @@ fn no_method_changes_anything() {
     ] {
         let reply = ask_newest(server.address(), &[], method, json!({}));
         assert_eq!(reply.status, 404, "{method}: {reply:?}");
-        assert_eq!(reply.json()["error"]["code"], -32601, "{method}");
+        let error = reply.json()["error"].clone();
+        assert_eq!(error["code"], -32601, "{method}");
+        assert_eq!(error["message"], format!("there is no method `{method}`"));
+        assert_eq!(error["data"]["code"], "request.invalid", "{error}");
+        assert!(error["data"]["trace_id"].is_string(), "{error}");
     }
 }

@@ -169,6 +169,37 @@ fn a_conversation_is_not_begun_again() {
 }
 
 #[test]
+fn a_method_that_is_not_there_is_answered_in_words() {
+    let desk = all();
+    let mut process = Process::start(&desk, &[]);
+    initialize(&mut process);
+    let completes = json!({ "ref": { "type": "ref/prompt", "name": "a" }, "argument": { "name": "a", "value": "" } });
+    let long = "x".repeat(100);
+    let asked = [
+        ("foo", json!({})),
+        (&long, json!({})),
+        ("completion/complete", completes),
+        ("logging/setLevel", json!({ "level": "info" })),
+        ("prompts/get", json!({ "name": "a" })),
+        ("prompts/list", json!({})),
+        ("resources/list", json!({})),
+        ("resources/read", json!({ "uri": "a:b" })),
+        ("resources/subscribe", json!({ "uri": "a:b" })),
+        ("resources/templates/list", json!({})),
+        ("resources/unsubscribe", json!({ "uri": "a:b" })),
+    ];
+    for (id, (method, params)) in (1..).zip(asked) {
+        process.send(&message(id, method, params));
+        let error = process.receive()["error"].clone();
+        let shown: String = method.chars().take(64).collect();
+        assert_eq!(error["code"], -32601, "{error}");
+        assert_eq!(error["message"], format!("there is no method `{shown}`"));
+        assert_eq!(error["data"]["code"], "request.invalid", "{error}");
+        assert!(error["data"]["trace_id"].is_string(), "{error}");
+    }
+}
+
+#[test]
 fn a_tool_that_the_persona_may_not_call_is_not_there() {
     let desk = all();
     desk.persona(&only_echo());

@@ -11,8 +11,11 @@ use aral_runtime::entropy;
 use futures::FutureExt as _;
 use http::request::Parts;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, Extensions, Implementation, ListToolsResult, PaginatedRequestParams,
-    ServerCapabilities, ServerConfig, SubscriptionFilter,
+    CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, CustomRequest, CustomResult,
+    ErrorCode, Extensions, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
+    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
+    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, SubscribeRequestParams,
+    SubscriptionFilter, UnsubscribeRequestParams,
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -65,9 +68,8 @@ impl Handler {
 
     /// Under the configuration that the request was let in under, also in a session that began under another.
     fn caller(&self, extensions: &Extensions) -> Result<Caller, ErrorData> {
-        let parts = extensions.get::<Parts>().map(|parts| &parts.extensions);
-        let context = parts.and_then(|parts| parts.get::<TraceContext>()).cloned();
-        let context = context.unwrap_or_else(|| TraceContext::begin(entropy::trace_id()));
+        let parts = parts(extensions);
+        let context = traced(extensions);
         let named = parts.and_then(|parts| {
             let caller = parts.get::<Arc<crate::caller::Caller>>()?;
             Some((caller.session.clone(), parts.get::<Toolbox>()?.clone()))
@@ -88,6 +90,19 @@ impl Handler {
             toolbox,
         })
     }
+}
+
+/// What the server knows of a request that came over the network.
+fn parts(extensions: &Extensions) -> Option<&http::Extensions> {
+    extensions.get::<Parts>().map(|parts| &parts.extensions)
+}
+
+/// The name of a request; one that came over no network gets one here.
+fn traced(extensions: &Extensions) -> TraceContext {
+    let context = parts(extensions).and_then(|parts| parts.get::<TraceContext>());
+    context
+        .cloned()
+        .unwrap_or_else(|| TraceContext::begin(entropy::trace_id()))
 }
 
 /// A page of the tools of a caller.
@@ -141,7 +156,53 @@ async fn unwinding<T>(trace: TraceId, answer: impl Future<Output = Result<T, Err
     })
 }
 
+/// Most characters that are shown of the name of a method.
+const METHOD_SHOWN_MAX: usize = 64;
+
+/// What is answered to a method that is not there.
+fn unknown(method: &str, extensions: &Extensions) -> ErrorData {
+    let shown: String = method.chars().take(METHOD_SHOWN_MAX).collect();
+    let message = format!("there is no method `{}`", shown.escape_debug());
+    let data = data(Code::RequestInvalid.as_str(), traced(extensions).trace);
+    ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, Some(data))
+}
+
+/// Methods of MCP that are not there. The library would answer the name of the method and nothing else.
+macro_rules! without {
+    ($($(#[$attribute:meta])* $handler:ident($params:ty) -> $answer:ty = $method:literal;)*) => {$(
+        $(#[$attribute])*
+        async fn $handler(
+            &self,
+            _request: $params,
+            context: RequestContext<RoleServer>,
+        ) -> Result<$answer, ErrorData> {
+            Err(unknown($method, &context.extensions))
+        }
+    )*};
+}
+
 impl ServerHandler for Handler {
+    without! {
+        complete(CompleteRequestParams) -> CompleteResult = "completion/complete";
+        get_prompt(GetPromptRequestParams) -> GetPromptResponse = "prompts/get";
+        list_prompts(Option<PaginatedRequestParams>) -> ListPromptsResult = "prompts/list";
+        list_resources(Option<PaginatedRequestParams>) -> ListResourcesResult = "resources/list";
+        list_resource_templates(Option<PaginatedRequestParams>) -> ListResourceTemplatesResult = "resources/templates/list";
+        read_resource(ReadResourceRequestParams) -> ReadResourceResponse = "resources/read";
+        subscribe(SubscribeRequestParams) -> () = "resources/subscribe";
+        unsubscribe(UnsubscribeRequestParams) -> () = "resources/unsubscribe";
+        #[expect(deprecated, reason = "clients of the older revisions ask for it")]
+        set_level(rmcp::model::SetLevelRequestParams) -> () = "logging/setLevel";
+    }
+
+    async fn on_custom_request(
+        &self,
+        request: CustomRequest,
+        context: RequestContext<RoleServer>,
+    ) -> Result<CustomResult, ErrorData> {
+        Err(unknown(&request.method, &context.extensions))
+    }
+
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder()
             .enable_tools()
