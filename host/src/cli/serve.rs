@@ -83,7 +83,7 @@ pub(crate) fn leave_behind(runtime: Runtime, host: &Host, patience: Duration) {
 }
 
 /// What lets a caller in that nothing does.
-pub(crate) const GIVE_A_KEY: &str = "aral.toml, [[serve.caller]]: keys = [\"SHA-256 of a key\"]";
+pub(crate) const GIVE_A_KEY: &str = "aral.toml, [[serve.caller]]: keys = [\"SHA-256 of a key\"], also for a caller that signs; or on a listener of the loopback, [[serve.listener]]: anonymous = \"CALLER\"";
 
 /// Callers that were given no way to call, if there are any: most likely their keys were forgotten.
 pub(crate) fn without_way(config: &ServeConfig) -> Option<String> {

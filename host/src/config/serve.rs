@@ -70,7 +70,8 @@ impl ServeConfig {
         callers.chain(scopes.map(|scope| &scope.persona))
     }
 
-    /// Callers that can never call: nothing shows who they are, and no listener takes whoever says nothing for one of them.
+    /// Callers that can never call: nothing shows who they are, and no listener takes whoever says nothing for one of them. A signature
+    /// shows nobody: it is checked once it is known who calls.
     pub fn callers_without_way(&self) -> impl Iterator<Item = &CallerName> {
         let without = self.callers.iter().filter(move |caller| !self.has_way(caller));
         without.map(|caller| &caller.name)
@@ -78,10 +79,7 @@ impl ServeConfig {
 
     fn has_way(&self, caller: &CallerConfig) -> bool {
         let is_anonymous = |listener: &ListenerOptions| listener.anonymous.as_ref() == Some(&caller.name);
-        !caller.keys.is_empty()
-            || !caller.certificates.is_empty()
-            || caller.signature.is_some()
-            || self.listeners.iter().any(is_anonymous)
+        !caller.keys.is_empty() || !caller.certificates.is_empty() || self.listeners.iter().any(is_anonymous)
     }
 }
 

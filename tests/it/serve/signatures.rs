@@ -94,7 +94,7 @@ fn refusals(desk: &Desk, server: Server) -> Vec<(String, String)> {
 }
 
 #[test]
-fn who_must_sign_is_let_in_with_a_signature_alone() {
+fn who_must_sign_is_let_in_with_a_signature_and_not_without() {
     let desk = signing("required", |_| ());
     let server = start(&desk);
     let reply = sign_and_send(&server, &good("1"));
@@ -154,6 +154,27 @@ fn whoever_signs_is_known_by_that_where_a_listener_says_who_it_is() {
     let events: Vec<_> = events.map(|record| said(&record["event"])).collect();
     assert!(events.contains(&(json!("signature"), json!(true))), "{events:?}");
     assert!(events.contains(&(json!("signature"), json!(false))), "{events:?}");
+}
+
+#[test]
+fn a_signature_without_a_credential_is_refused_and_recorded_as_such() {
+    let desk = signing("required", |_| ());
+    let server = start(&desk);
+    assert_eq!(sign_and_send(&server, &good("1")).status, 200);
+    let alone = sign_and_send(&server, &Signed::call(ECHO, "[1]", "2"));
+    alone.assert_problem("a signature alone", 401, "authentication.failed");
+    server
+        .wire()
+        .invoke(ECHO, &[], "[1]")
+        .assert_problem("nothing", 401, "authentication.failed");
+    let refused = |reason: &str| ("none".to_owned(), reason.to_owned());
+    assert_eq!(
+        refusals(&desk, server),
+        [
+            refused("a signature, and no credential beside it"),
+            refused("no credential")
+        ]
+    );
 }
 
 #[test]

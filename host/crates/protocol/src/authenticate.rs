@@ -199,7 +199,7 @@ async fn identify(
         Ok(Some(text)) => with_token(door, text, presented).await?,
         Ok(None) => {
             return match certificate {
-                None => anonymous(door),
+                None => anonymous(door, headers),
                 // It led to a root of the listener, and is the way in for whoever shows a credential: nothing was guessed.
                 Some(shown) => shown?.ok_or_else(|| Stranger {
                     guessed: false,
@@ -256,13 +256,18 @@ async fn with_token(door: &Door, token: &str, presented: Presented<'_>) -> Resul
 }
 
 /// By nothing, where the listener says who that is.
-fn anonymous(door: &Door) -> Result<Known, Stranger> {
+fn anonymous(door: &Door, headers: &HeaderMap) -> Result<Known, Stranger> {
     let method = AuthenticationMethod::None;
     let name = door.listener.anonymous.as_ref();
     let caller = name.and_then(|name| door.shared.callers.named(name)).cloned();
+    // The operator would look for the mistake in what signs.
+    let reason = match signature::is_there(headers) {
+        true => "a signature, and no credential beside it",
+        false => "no credential",
+    };
     let caller = caller.ok_or_else(|| Stranger {
         guessed: false,
-        ..Stranger::new(method, "no credential")
+        ..Stranger::new(method, reason)
     })?;
     Ok(Known { caller, method })
 }

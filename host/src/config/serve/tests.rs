@@ -323,6 +323,16 @@ fn a_caller_without_a_way_to_call_is_known() {
 }
 
 #[test]
+fn a_signature_alone_is_no_way_to_call() {
+    let without = |lines: &str| {
+        let signs = "signature = \"required\"\nsignature_keys = [\"dev.pub.pem\"]\n";
+        serve(&format!("{CALLER}{signs}{lines}")).callers_without_way().count()
+    };
+    assert_eq!(without(""), 1);
+    assert_eq!(without(&format!("keys = [\"{}\"]\n", Digest::of(b"k"))), 0);
+}
+
+#[test]
 fn trusted_proxies_are_some_networks_and_not_all() {
     let proxies = |network: &str| format!("[serve]\ntrusted_proxies = [\"10.0.0.0/8\", \"{network}\"]\n");
     assert_ne!(
