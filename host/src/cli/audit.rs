@@ -7,13 +7,14 @@ mod select;
 mod verify;
 pub(crate) mod words;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use aral_audit::ReadError;
 use aral_contract::document::{Kind, TrustStore};
 use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
 use aral_host::config::audit::AuditPlaces;
+use aral_host::protocol::admin::client::AS_ITS_USER;
 
 use super::arguments::audit::{Audit, Place, Trust};
 use super::configured::Configured;
@@ -53,7 +54,7 @@ pub(crate) fn folder(place: &Place, configured: &Configured) -> Result<PathBuf, 
             places.dir
         }
     };
-    if files::is_folder(&folder) {
+    if is_there(&folder)? {
         return Ok(folder);
     }
     Err(Failure::new(
@@ -61,6 +62,18 @@ pub(crate) fn folder(place: &Place, configured: &Configured) -> Result<PathBuf, 
         format!("there is no audit log in `{}`", folder.display()),
     )
     .with_hint("name it: `--dir FOLDER`"))
+}
+
+/// Whether there is a folder of the log.
+pub(crate) fn is_there(folder: &Path) -> Result<bool, Failure> {
+    files::is_folder(folder).map_err(|error| {
+        let hint = error.is_denied().then(|| AS_ITS_USER.to_owned());
+        let message = format!("the audit log: {}", chain(&error));
+        Failure {
+            hint,
+            ..Failure::new(Code::ConfigInvalid, message)
+        }
+    })
 }
 
 /// The keys that may sign checkpoints.

@@ -111,9 +111,13 @@ pub(crate) fn is_absent(path: &Path) -> bool {
     matches!(rustix::fs::stat(path), Err(Errno::NOENT | Errno::NOTDIR))
 }
 
-/// Whether there is a folder.
-pub(crate) fn is_folder(path: &Path) -> bool {
-    files::open_root(path).is_ok()
+/// Whether there is a folder. One that this user may not open is none that is not there.
+pub(crate) fn is_folder(path: &Path) -> Result<bool, FilesError> {
+    match files::open_root(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_absent() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Refuses a path at which something is.
@@ -262,5 +266,16 @@ mod tests {
         std::os::unix::fs::symlink(at("nothing"), at("dangling")).unwrap();
         assert!(!is_absent(&at("link")) && !is_absent(folder.path()));
         assert!(is_absent(&at("dangling")) && is_absent(&at("nothing")) && is_absent(&at("link/below")));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_opened_is_none_that_is_not_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        create(&at("file"), b"").unwrap();
+        assert!(is_folder(folder.path()).unwrap());
+        assert!(!is_folder(&at("file")).unwrap() && !is_folder(&at("nothing")).unwrap());
+        std::os::unix::fs::symlink(at("loop"), at("loop")).unwrap();
+        assert!(is_folder(&at("loop/below")).is_err());
     }
 }

@@ -96,7 +96,7 @@ fn entry(
         granted: &run.permissions,
         usage: &report.outcome.usage,
         at: SystemClock::new().now(),
-        is_folder: &|path| files::is_folder(Path::new(path)),
+        is_folder: &|path| files::is_folder(Path::new(path)).unwrap_or(false),
     }))
 }
 

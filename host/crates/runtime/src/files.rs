@@ -81,7 +81,24 @@ pub enum FilesError {
 impl FilesError {
     /// Whether there simply is no such file.
     pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+        self.said() == Some(io::ErrorKind::NotFound)
+    }
+
+    /// Whether there is nothing, or no folder where the path goes through one.
+    pub fn is_absent(&self) -> bool {
+        self.said()
+            .is_some_and(|kind| matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::NotADirectory))
+    }
+
+    /// Whether it is not for this user: another one may see what is there.
+    pub fn is_denied(&self) -> bool {
+        self.said() == Some(io::ErrorKind::PermissionDenied)
+    }
+
+    /// What the system said; none: it was not asked.
+    fn said(&self) -> Option<io::ErrorKind> {
+        let Self::Io { source, .. } = self else { return None };
+        Some(source.kind())
     }
 
     /// Whether the disk says no, so that the same may work later. Else the path is wrong, or who may do what there.

@@ -74,7 +74,7 @@ fn own_anchor(
         return Ok(None);
     };
     let is_same = machine_files::is_same(folder, &places.dir);
-    let Some(head) = places.head.filter(|head| is_same && files::is_there(head)) else {
+    let Some(head) = places.head.filter(|head| is_same && !files::is_absent(head)) else {
         return Ok(None);
     };
     let unusable = |why: String| {

@@ -9,7 +9,6 @@ use super::Check;
 use crate::cli::arguments::audit::Trust;
 use crate::cli::audit;
 use crate::cli::configured::Configured;
-use crate::cli::files;
 
 const NAME: &str = "audit";
 
@@ -26,8 +25,15 @@ pub(super) fn check(configured: &Configured) -> Check {
         Err(failure) => return Check::fail(NAME, failure.message, "give [audit] a place, or the host a state_dir"),
     };
     let shown = places.dir.display();
-    if !files::is_folder(&places.dir) {
-        return Check::ok(NAME, format!("`{shown}` is not there yet; the first host makes it"));
+    match audit::is_there(&places.dir) {
+        Ok(true) => {}
+        Ok(false) => return Check::ok(NAME, format!("`{shown}` is not there yet; the first host makes it")),
+        Err(failure) => {
+            let fix = failure
+                .hint
+                .unwrap_or_else(|| "name a folder that can be opened, [audit]: dir".to_owned());
+            return Check::fail(NAME, failure.message, fix);
+        }
     }
     let trust = match audit::trust(&Trust { trust: Vec::new() }, configured) {
         Ok(trust) => trust,

@@ -97,7 +97,7 @@ pub(crate) fn roots(configured: &Configured) -> Vec<Check> {
     let mut all = Vec::new();
     for (key, roots) in [("read_roots", &policy.read_roots), ("write_roots", &policy.write_roots)] {
         for root in roots.iter().map(|root| root.as_str()) {
-            if !crate::cli::files::is_folder(Path::new(root)) {
+            if !crate::cli::files::is_folder(Path::new(root)).unwrap_or(false) {
                 all.push(Check::warn(
                     "roots",
                     format!(

@@ -51,7 +51,7 @@ fn memory(storage: &Storage) -> Check {
         Err(failure) => return failed("memory", failure),
     };
     let shown = options.path.display().to_string();
-    if !files::is_there(&options.path) {
+    if files::is_absent(&options.path) {
         return Check::ok(
             "memory",
             format!(

@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &ManifestBuild, output: &Output) -> Done {
 }
 
 fn find(source: &Path, runtime: &Runtime) -> Result<Found, Failure> {
-    let path = if files::is_folder(source) {
+    let path = if files::is_folder(source).map_err(files::failure)? {
         source.join("capability.toml")
     } else {
         source.to_owned()

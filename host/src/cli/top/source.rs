@@ -1,11 +1,14 @@
 //! Asks a running server for its metrics, on its socket for operators: one `GET /metrics` on a connection of its own.
 
+use std::fmt::Display;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aral_contract::{Code, Failure};
+use aral_host::protocol::admin::client::not_reached;
+use aral_runtime::files;
 
 use super::samples::Samples;
 
@@ -30,10 +33,13 @@ impl Source {
 
     pub(super) fn ask(&self) -> Result<Samples, Failure> {
         let shown = self.socket.display();
-        let text = exchange(&self.socket).map_err(|error| {
-            Failure::new(Code::Unavailable, format!("no server answers on `{shown}`: {error}"))
+        let unanswered = |why: &dyn Display| {
+            Failure::new(Code::Unavailable, format!("no server answers on `{shown}`: {why}"))
                 .with_hint("start one: `aral serve`, with the same configuration")
-        })?;
+        };
+        let connected = files::connect(&self.socket).map_err(|error| not_reached(&error))?;
+        let (stream, _folder_owner) = connected.ok_or_else(|| unanswered(&"nobody listens there"))?;
+        let text = exchange(stream).map_err(|error| unanswered(&error))?;
         let odd = |what: &str| Failure::new(Code::Unavailable, format!("what listens on `{shown}` {what}"));
         let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| odd("does not speak HTTP"))?;
         match head.split(' ').nth(1) {
@@ -44,8 +50,7 @@ impl Source {
     }
 }
 
-fn exchange(socket: &Path) -> std::io::Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
+fn exchange(mut stream: UnixStream) -> std::io::Result<String> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(REQUEST)?;
@@ -92,5 +97,10 @@ mod tests {
             none.message.contains("no server answers") && none.hint.is_some(),
             "{none}"
         );
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("loop");
+        std::os::unix::fs::symlink(&link, &link).unwrap();
+        let unknown = Source::new(&link.join("socket")).ask().unwrap_err();
+        assert!(unknown.message.contains("whether a server runs"), "{unknown}");
     }
 }

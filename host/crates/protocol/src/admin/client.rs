@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use aral_contract::failure::chain;
 use aral_contract::{Code, Failure, SecretBuffer, TraceId};
-use aral_runtime::files;
+use aral_runtime::files::{self, FilesError};
 use bytes::Bytes;
 pub use http::Method;
 use http::{Request, StatusCode, header};
@@ -23,6 +24,9 @@ use super::BODY_BYTES_MAX;
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// Longest line of a long answer: a piece of a backup in base64, and what stands around it.
 const LINE_BYTES_MAX: usize = 1 << 20;
+
+/// What to do about a file of a server that this user may not open.
+pub const AS_ITS_USER: &str = "run this as the user that the server runs as, or as root";
 
 /// A connection to a server that runs.
 #[derive(Debug)]
@@ -48,9 +52,10 @@ impl AdminClient {
     /// Connects; none: no server of this socket runs.
     ///
     /// # Errors
-    /// Somebody else listens there, or the connection breaks.
+    /// Somebody else listens there, this user may not go there, or the connection breaks.
     pub async fn connect(socket: &Path) -> Result<Option<Self>, Failure> {
-        let Ok((stream, folder_owner)) = files::connect(socket) else {
+        let connected = files::connect(socket).map_err(|error| not_reached(&error))?;
+        let Some((stream, folder_owner)) = connected else {
             return Ok(None);
         };
         stream.set_nonblocking(true).map_err(broken)?;
@@ -198,6 +203,17 @@ impl From<Told> for Failure {
             trace: told.trace_id,
             ..Self::new(*code.unwrap_or(&Code::Internal), told.detail)
         }
+    }
+}
+
+/// It is not known whether a server runs. Whoever took that for "none" would start another one.
+pub fn not_reached(error: &FilesError) -> Failure {
+    let message = format!("it cannot be found out whether a server runs: {}", chain(error));
+    let failure = Failure::new(Code::Unavailable, message);
+    if error.is_denied() {
+        failure.with_hint(AS_ITS_USER)
+    } else {
+        failure
     }
 }
 

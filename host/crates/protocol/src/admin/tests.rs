@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use aral_contract::Code;
 use aral_runtime::SystemClock;
 use axum::routing;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -118,6 +119,28 @@ async fn what_takes_as_long_as_it_takes_is_waited_for() {
     tokio::time::pause();
     let answer = tokio::time::timeout(client::PATIENCE * 10, asked).await;
     assert_eq!(answer.unwrap().unwrap().unwrap(), "taken");
+}
+
+#[tokio::test]
+async fn who_may_not_go_to_the_socket_is_not_told_that_no_server_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let none = client::AdminClient::connect(&folder.path().join("admin.sock")).await;
+    assert!(none.unwrap().is_none());
+    let link = folder.path().join("loop");
+    std::os::unix::fs::symlink(&link, &link).unwrap();
+    let failure = client::AdminClient::connect(&link.join("admin.sock"))
+        .await
+        .unwrap_err();
+    assert_eq!((failure.code, &failure.hint), (Code::Unavailable, &None), "{failure}");
+    let denied = client::not_reached(&FilesError::Io {
+        action: "connect to",
+        path: "/state/admin.sock".into(),
+        source: std::io::ErrorKind::PermissionDenied.into(),
+    });
+    let message =
+        "it cannot be found out whether a server runs: cannot connect to `/state/admin.sock`: permission denied";
+    assert_eq!((denied.code, denied.message.as_str()), (Code::Unavailable, message));
+    assert_eq!(denied.hint.as_deref(), Some(client::AS_ITS_USER));
 }
 
 #[tokio::test]

@@ -69,15 +69,21 @@ pub fn bind_private(path: &Path) -> Result<(UnixListener, SocketName), FilesErro
     Ok((listener, name))
 }
 
-/// Connects to a socket, and says whose folder it lies in.
+/// Connects to a socket, and says whose folder it lies in; none: nobody listens there.
 ///
 /// # Errors
-/// [`FilesError::Io`]; nobody listens there if it is [`FilesError::is_not_found`] or a refused connection.
-pub fn connect(path: &Path) -> Result<(UnixStream, u32), FilesError> {
-    let (dir, name) = open_parent(path)?;
-    let folder = dir.dir_metadata().map_err(during("look at", path))?;
-    let stream = open(&dir, &name).map_err(during("connect to", path))?;
-    Ok((stream, folder.uid()))
+/// It is not known whether anybody does: this user may not go there, above all ([`FilesError::is_denied`]).
+pub fn connect(path: &Path) -> Result<Option<(UnixStream, u32)>, FilesError> {
+    let connected = open_parent(path).and_then(|(dir, name)| {
+        let folder = dir.dir_metadata().map_err(during("look at", path))?;
+        let stream = open(&dir, &name).map_err(during("connect to", path))?;
+        Ok((stream, folder.uid()))
+    });
+    match connected {
+        Ok(connected) => Ok(Some(connected)),
+        Err(error) if error.is_absent() || error.said() == Some(io::ErrorKind::ConnectionRefused) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Through the handle of the folder: the address of a socket has room for a hundred bytes, and paths may be longer.
@@ -148,12 +154,28 @@ mod tests {
         let metadata = std::fs::symlink_metadata(&path).unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
         assert!(in_use(&bind_private(&path).unwrap_err()));
-        let (_stream, uid) = connect(&path).unwrap();
+        let (_stream, uid) = connect(&path).unwrap().unwrap();
         assert_eq!(uid, rustix::process::geteuid().as_raw());
         listener.accept().unwrap();
         drop((listener, name));
         assert!(std::fs::symlink_metadata(&path).is_err());
-        assert!(connect(&path).unwrap_err().is_not_found());
+        assert!(connect(&path).unwrap().is_none());
+    }
+
+    #[test]
+    fn that_nobody_listens_is_said_only_where_it_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        drop(UnixListener::bind(at("left behind")).unwrap());
+        std::fs::write(at("a file"), b"").unwrap();
+        for nobody in ["left behind", "a file", "a file/s", "nothing", "nothing/s"] {
+            assert!(connect(&at(nobody)).unwrap().is_none(), "{nobody}");
+        }
+        // Root may go everywhere, so that a folder without rights shows nothing.
+        symlink(at("loop"), at("loop")).unwrap();
+        assert!(connect(&at("loop/s")).is_err());
+        let denied = during("open", folder.path())(io::Error::from(io::ErrorKind::PermissionDenied));
+        assert!(denied.is_denied() && !denied.is_absent(), "{denied}");
     }
 
     #[test]
