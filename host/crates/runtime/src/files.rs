@@ -117,10 +117,14 @@ impl FilesError {
         !is_of_path && source.raw_os_error() != Some(libc::ELOOP)
     }
 
-    /// The command that makes it a file that can be used; none: no command does.
+    /// The step that makes it a file that can be used; none: no single one does.
     pub fn fix(&self) -> Option<String> {
         match self {
             Self::Mode { path, wanted, .. } => Some(format!("chmod {wanted} {}", path.display())),
+            // Most likely it is that of a server with a user of its own, which root's `chown` would keep from starting.
+            Self::Owner { owner, user: 0, .. } => Some(format!(
+                "run this as that user: `sudo -u '#{owner}' aral …`; only where root itself runs the server, give the file to root"
+            )),
             Self::Owner { path, .. } => Some(format!("chown \"$(id -u)\" {}", path.display())),
             Self::Io { .. } | Self::TooLarge { .. } | Self::NotAFile { .. } | Self::Exists { .. } => None,
         }

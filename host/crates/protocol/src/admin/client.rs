@@ -26,7 +26,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 const LINE_BYTES_MAX: usize = 1 << 20;
 
 /// What to do about a file of a server that this user may not open.
-pub const AS_ITS_USER: &str = "run this as the user that the server runs as, or as root";
+pub const AS_ITS_USER: &str = "run this as the user that the server runs as: `sudo -u USER aral …`";
 
 /// A connection to a server that runs.
 #[derive(Debug)]

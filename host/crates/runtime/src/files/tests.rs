@@ -104,6 +104,20 @@ fn what_a_command_makes_usable_is_told_with_it() {
 }
 
 #[test]
+fn root_is_not_told_to_take_a_file_from_the_user_of_a_server() {
+    let owner = FilesError::Owner {
+        path: "/var/lib/aral/master.key".into(),
+        owner: 65_534,
+        user: 0,
+    };
+    let fix = owner.fix().unwrap();
+    assert!(
+        fix.contains("`sudo -u '#65534' aral …`") && !fix.contains("chown"),
+        "{fix}"
+    );
+}
+
+#[test]
 fn a_write_that_fails_names_the_file_that_was_meant() {
     let (_folder, path) = folder();
     let dir = open_root(&path).unwrap();
