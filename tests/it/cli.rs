@@ -4,6 +4,7 @@
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use aral_contract::document::PrivateKey;
 use serde_json::{Value, json};
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use crate::support::desk::{Desk, Run, program};
 use crate::support::guests::*;
 use crate::support::setup;
+use crate::support::tls::Authority;
 
 fn object(run: &Run) -> Value {
     serde_json::from_str(&run.stdout).unwrap_or_else(|error| panic!("{error}: {run:#?}"))
@@ -464,6 +466,35 @@ fn doctor_refuses_what_a_server_would_refuse_at_its_start() {
     assert!(
         code == 0 && shown.contains("read_roots: `/nowhere` is no folder"),
         "{shown}"
+    );
+}
+
+#[test]
+fn doctor_warns_of_a_certificate_that_ends_soon() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk.configure(|config| {
+        let tls = json!({ "certificate_file": "chain.pem", "key_file": "key.pem" });
+        config["serve"] = json!({
+            "listener": [{ "address": "127.0.0.1:0", "anonymous": "tester", "tls": tls }],
+            "caller": [{ "name": "tester", "persona": "persona.json" }],
+        });
+    });
+    let authority = Authority::new();
+    authority.install(&desk);
+    let run = desk.aral(&["doctor"]);
+    assert!(run.code == 0 && !run.stdout.contains("the certificate is"), "{run:#?}");
+    let end = jiff::Timestamp::now() + Duration::from_secs(3 * 24 * 3600);
+    let day = end.to_zoned(jiff::tz::TimeZone::UTC).date();
+    authority.install_changed(&desk, |params| {
+        let (month, day_of_month) = (day.month().unsigned_abs(), day.day().unsigned_abs());
+        params.not_after = rcgen::date_time_ymd(day.year().into(), month, day_of_month);
+    });
+    let run = desk.aral(&["doctor"]);
+    let told = format!("chain.pem`: the certificate is in its time until {day}T00:00:00Z");
+    assert!(
+        run.code == 0 && run.stdout.contains("warn  tls") && run.stdout.contains(&told),
+        "{run:#?}"
     );
 }
 

@@ -77,7 +77,7 @@ pub(crate) fn run(configured: Result<Configured, Failure>, output: &Output) -> D
             all.extend(checks::runtime(&configured));
             all.extend(storage::checks(&configured));
             all.push(audit::check(&configured));
-            all.extend(serve::check(&configured));
+            all.extend(serve::checks(&configured));
         }
         Err(failure) => {
             let fix = failure

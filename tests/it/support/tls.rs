@@ -67,6 +67,11 @@ impl Authority {
 
     /// Writes `chain.pem` and `key.pem` for a server of this machine, and `clients.pem` for those who call it.
     pub(crate) fn install(&self, desk: &Desk) {
+        self.install_changed(desk, |_| ());
+    }
+
+    /// The same with a certificate changed as the test wants.
+    pub(crate) fn install_changed(&self, desk: &Desk, change: impl FnOnce(&mut CertificateParams)) {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(names).expect("names");
@@ -74,6 +79,7 @@ impl Authority {
         params.serial_number = Some(SerialNumber::from(u64::from(INSTALLED)));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        change(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
         desk.write("chain.pem", certificate.pem().as_bytes());
         desk.write("key.pem", key.serialize_pem().as_bytes());

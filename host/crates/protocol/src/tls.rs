@@ -8,6 +8,7 @@ mod name;
 mod ocsp;
 mod reload;
 mod settings;
+mod term;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ pub use error::TlsError;
 pub use name::{CertificateName, CertificateNameError};
 pub use reload::TlsReloader;
 pub(crate) use reload::{Fresh, Tls, left_out, watch};
+pub use term::{TlsPart, TlsTerm};
 
 /// The files of one listener. All of them may be replaced while it listens.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,24 +1,33 @@
 //! Whether `aral serve` would start: it makes the server as that does, from a host that keeps nothing, and lets it go before it
-//! answers anybody. So the rules for personas, callers, issuers, listeners and TLS stand in one place.
+//! answers anybody. So the rules for personas, callers, issuers, listeners and TLS stand in one place. And how long files of TLS
+//! are in their time.
 
-use aral_contract::Failure;
+use std::collections::BTreeSet;
+
+use aral_contract::{Clock as _, Failure};
 use aral_host::config::serve::ServeConfig;
+use aral_host::protocol::{TlsPart, TlsTerm};
 use aral_host::{Host, Personas};
-use aral_runtime::Allocation;
+use aral_runtime::{Allocation, SystemClock};
+use jiff::{SignedDuration, Timestamp};
 
 use super::Check;
+use super::checks::EXPIRES_SOON_DAYS;
 use crate::cli::configured::Configured;
 use crate::cli::serve::{GIVE_A_KEY, without_way};
 use crate::cli::session;
 
 const NAME: &str = "serve";
+const TLS: &str = "tls";
 
-/// One line, if there is something to serve.
-pub(super) fn check(configured: &Configured) -> Option<Check> {
-    let mut serve = configured.config.serve.clone()?;
+/// One line, if there is something to serve, and one for each file of TLS that has to be renewed soon.
+pub(super) fn checks(configured: &Configured) -> Vec<Check> {
+    let Some(mut serve) = configured.config.serve.clone() else {
+        return Vec::new();
+    };
     // Whoever counts in it talks to it; one look would be none at its limits.
     serve.redis = None;
-    Some(match begin(configured, &serve) {
+    let mut all = vec![match begin(configured, &serve) {
         Ok(()) => match without_way(&serve) {
             None => Check::ok(
                 NAME,
@@ -32,6 +41,53 @@ pub(super) fn check(configured: &Configured) -> Option<Check> {
                 .unwrap_or_else(|| "correct [serve] in aral.toml".to_owned());
             Check::fail(NAME, failure.message, fix)
         }
+    }];
+    let now = SystemClock::new().now();
+    all.extend(terms(&serve).iter().filter_map(|term| ending(term, now)));
+    all
+}
+
+/// Of all listeners. Files that cannot be taken are what the server is not made for.
+fn terms(serve: &ServeConfig) -> BTreeSet<TlsTerm> {
+    let secured = serve.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    secured.flat_map(|tls| tls.terms().unwrap_or_default()).collect()
+}
+
+/// A warning, where it is time to renew something.
+fn ending(term: &TlsTerm, now: Timestamp) -> Option<Check> {
+    let soon = SignedDuration::from_hours(EXPIRES_SOON_DAYS.saturating_mul(24));
+    let (what, then, fix) = match term.part {
+        TlsPart::Certificate => (
+            "the certificate",
+            "clients refuse it from then on",
+            "renew it, and replace the files",
+        ),
+        TlsPart::OcspResponse => (
+            "the OCSP response",
+            "the certificate is shown without one from then on",
+            "fetch it anew: `openssl ocsp -issuer ISSUER -cert CERTIFICATE -url URL -respout FILE`",
+        ),
+        TlsPart::RevocationList => (
+            "the list of what was revoked",
+            "nobody whose certificate its issuer signed comes in from then on",
+            "fetch the next list of its issuer, and replace the file",
+        ),
+    };
+    let soon = match term.part {
+        TlsPart::Certificate => soon,
+        // They are made for days, and the next one is there before the last hours.
+        TlsPart::OcspResponse | TlsPart::RevocationList => soon.min(term.to.duration_since(term.from) / 4),
+    };
+    (term.to.duration_since(now) < soon).then(|| {
+        Check::warn(
+            TLS,
+            format!(
+                "`{}`: {what} is in its time until {}; {then}",
+                term.file.display(),
+                term.to
+            ),
+            format!("{fix}; a server that runs takes it by itself"),
+        )
     })
 }
 
@@ -45,4 +101,45 @@ fn begin(configured: &Configured, serve: &ServeConfig) -> Result<(), Failure> {
     let host = Host::builder().config(config).build()?;
     // A server that runs has its ports, and one that starts at this moment must find them free.
     session::block_on(host.check_server(serve, Personas::Signed))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn term(part: TlsPart, from: &str, to: &str) -> TlsTerm {
+        TlsTerm {
+            part,
+            file: "/tls/file".into(),
+            from: from.parse().unwrap(),
+            to: to.parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn what_ends_soon_is_told_with_its_end_and_what_renews_it() {
+        let told = |term: &TlsTerm, now: &str| ending(term, now.parse().unwrap());
+        let certificate = term(TlsPart::Certificate, "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z");
+        assert!(told(&certificate, "2026-02-15T00:00:00Z").is_none());
+        let check = told(&certificate, "2026-02-15T00:00:01Z").unwrap();
+        assert!(
+            check.detail.contains("`/tls/file`: the certificate") && check.detail.contains("2026-03-01T00:00:00Z"),
+            "{check:?}"
+        );
+        assert!(check.fix.unwrap().contains("renew it"));
+        for (part, fix) in [
+            (TlsPart::OcspResponse, "openssl ocsp"),
+            (TlsPart::RevocationList, "the next list"),
+        ] {
+            // Made for four days: for three of them nobody has to do anything.
+            let short = term(part, "2026-01-01T00:00:00Z", "2026-01-05T00:00:00Z");
+            assert!(told(&short, "2026-01-04T00:00:00Z").is_none());
+            let check = told(&short, "2026-01-04T00:00:01Z").unwrap();
+            assert!(check.fix.unwrap().contains(fix));
+            assert!(told(&short, "2026-02-01T00:00:00Z").is_some(), "it is over");
+            let long = term(part, "2025-01-01T00:00:00Z", "2026-03-01T00:00:00Z");
+            assert!(told(&long, "2026-02-15T00:00:00Z").is_none());
+            assert!(told(&long, "2026-02-15T00:00:01Z").is_some());
+        }
+    }
 }

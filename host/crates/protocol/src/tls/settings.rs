@@ -153,7 +153,7 @@ fn from_pem<T: PemObject>(path: &Path, pem: &[u8], wanted: &'static str) -> Resu
     Ok(all)
 }
 
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     from_pem(path, pem, "certificate")
 }
 
@@ -229,7 +229,7 @@ fn check(
 }
 
 /// The same of the OCSP response: its time, if there is one.
-fn check_staple(
+pub(super) fn check_staple(
     options: &TlsOptions,
     files: &Files,
     chain: &[CertificateDer<'_>],
@@ -278,7 +278,7 @@ fn verifier(
     builder.build().map_err(TlsError::Clients)
 }
 
-fn revocations(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+pub(super) fn revocations(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
     if !bytes.starts_with(b"-----") {
         return Ok(vec![CertificateRevocationListDer::from(bytes.to_vec())]);
     }

@@ -12,7 +12,7 @@ use super::authority::{Authority, ocsp};
 use super::peer::{Peer, ask, h1};
 use crate::Bounds;
 use crate::tests::{Fixture, start_at};
-use crate::tls::{ClientAuth, Late, Tls, TlsOptions};
+use crate::tls::{ClientAuth, Late, Tls, TlsOptions, TlsPart};
 
 /// The day that a test sets, in the past: whoever connects looks at the clock of this machine. Limits are given back as time passes.
 #[derive(Debug)]
@@ -129,6 +129,34 @@ async fn an_ocsp_response_that_is_over_is_not_sent_and_keeps_nothing_else_from_h
     let second = ocsp(1, true, "20250701000000Z", "20250801000000Z");
     authority.write("ocsp.der", &second);
     until_shown(&it, &peer, |(_, stapled)| *stapled == second).await;
+}
+
+#[test]
+fn what_the_files_of_a_listener_say_has_the_end_that_stands_in_it() {
+    let authority = Authority::new("root");
+    authority.write("ocsp.der", ocsp(1, true, "20250610000000Z", "20250620000000Z"));
+    let options = TlsOptions {
+        ocsp_file: Some(authority.path("ocsp.der")),
+        ..authority.mutual(ClientAuth::Required)
+    };
+    let until = |year| authority.sign(1, |params| params.not_after = date_time_ymd(year, 1, 1));
+    let own = until(2030);
+    authority.install(&own);
+    authority.write("revoked.pem", authority.revoked(&[5], 2028));
+    let ends = || {
+        let terms = options.terms().unwrap().into_iter();
+        let ends: Vec<_> = terms.map(|term| (term.part, term.file, term.to.to_string())).collect();
+        ends
+    };
+    let of = |part, name: &str, end: &str| (part, authority.path(name), end.to_owned());
+    let response = of(TlsPart::OcspResponse, "ocsp.der", "2025-06-20T00:00:00Z");
+    let list = of(TlsPart::RevocationList, "revoked.pem", "2028-01-01T00:00:00Z");
+    let certificate = of(TlsPart::Certificate, "chain.pem", "2030-01-01T00:00:00Z");
+    assert_eq!(ends(), [certificate, response.clone(), list.clone()]);
+    // What ends first of a chain ends the chain.
+    authority.write("chain.pem", format!("{}{}", own.pem, until(2029).pem));
+    let certificate = of(TlsPart::Certificate, "chain.pem", "2029-01-01T00:00:00Z");
+    assert_eq!(ends(), [certificate, response, list]);
 }
 
 #[test]

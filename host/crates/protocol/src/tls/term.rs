@@ -1,0 +1,88 @@
+//! Until when a listener can show and go by what its files say, for whoever has to renew them. It decides nothing.
+
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certificate};
+
+use super::files::Files;
+use super::settings::{certificates, check_staple, revocations};
+use super::{Late, TlsError, TlsOptions};
+
+/// What in the files of a listener has an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsPart {
+    /// The certificate that it shows, with those that lead to its root.
+    Certificate,
+    /// The OCSP response beside it.
+    OcspResponse,
+    /// A list of what was revoked.
+    RevocationList,
+}
+
+/// When one of them is in its time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TlsTerm {
+    /// What.
+    pub part: TlsPart,
+    /// Where it stands.
+    pub file: PathBuf,
+    /// Not before.
+    pub from: Timestamp,
+    /// Not after.
+    pub to: Timestamp,
+}
+
+impl TlsOptions {
+    /// Of everything in the files that has an end, when it is in its time. Reads the files.
+    ///
+    /// # Errors
+    /// Files that a listener would not take.
+    pub fn terms(&self) -> Result<Vec<TlsTerm>, TlsError> {
+        let files = Files::read(self)?;
+        let chain = certificates(&self.certificate_file, &files.certificate)?;
+        let shown = chain
+            .iter()
+            .filter_map(|one| of_certificate(&self.certificate_file, one));
+        // Clients refuse the chain as soon as one of them is over.
+        let mut all: Vec<TlsTerm> = shown.min_by_key(|term| term.to).into_iter().collect();
+        if let (Some(file), Some(times)) = (&self.ocsp_file, check_staple(self, &files, &chain, Late::LeftOut, 0)?) {
+            all.extend(TlsTerm::new(TlsPart::OcspResponse, file, *times.start(), *times.end()));
+        }
+        for (file, bytes) in self
+            .clients
+            .iter()
+            .flat_map(|clients| &clients.crl_files)
+            .zip(&files.crls)
+        {
+            let lists = revocations(file, bytes)?;
+            all.extend(lists.iter().filter_map(|list| of_list(file, list)));
+        }
+        Ok(all)
+    }
+}
+
+impl TlsTerm {
+    /// In seconds since 1970; none: it ends in no year that is known.
+    fn new(part: TlsPart, file: &Path, from: i64, to: i64) -> Option<Self> {
+        Some(Self {
+            part,
+            file: file.to_owned(),
+            from: Timestamp::from_second(from).ok()?,
+            to: Timestamp::from_second(to).ok()?,
+        })
+    }
+}
+
+fn of_certificate(file: &Path, der: &[u8]) -> Option<TlsTerm> {
+    let (_, certificate) = X509Certificate::from_der(der).ok()?;
+    let validity = certificate.validity();
+    let (from, to) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    TlsTerm::new(TlsPart::Certificate, file, from, to)
+}
+
+fn of_list(file: &Path, der: &[u8]) -> Option<TlsTerm> {
+    let (_, list) = CertificateRevocationList::from_der(der).ok()?;
+    let (from, to) = (list.last_update().timestamp(), list.next_update()?.timestamp());
+    TlsTerm::new(TlsPart::RevocationList, file, from, to)
+}
