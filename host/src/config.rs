@@ -4,6 +4,7 @@
 mod address;
 pub mod audit;
 mod error;
+mod named;
 mod outbound;
 mod parse;
 mod range;
@@ -35,6 +36,7 @@ use crate::environment;
 use audit::AuditConfig;
 pub use error::ConfigError;
 use error::NAME_A_FILE;
+pub use named::Named;
 use parse::parse;
 pub use range::OutOfRange;
 use range::between;

@@ -4,6 +4,7 @@
 
 mod audit;
 mod checks;
+mod names;
 mod people;
 mod serve;
 mod storage;
@@ -73,6 +74,7 @@ pub(crate) fn run(configured: Result<Configured, Failure>, output: &Output) -> D
             all.push(people::trust(&configured));
             all.extend(checks::manifests(&configured));
             all.extend(people::personas(&configured));
+            all.extend(names::checks(&configured));
             all.extend(checks::roots(&configured));
             all.extend(checks::runtime(&configured));
             all.extend(storage::checks(&configured));

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aral_contract::{AuditSink, Code, Event, EventKind, Failure};
+use aral_host::config::Named;
 use aral_host::config::serve::ServeConfig;
 use aral_host::operator::HEAR;
 use aral_host::protocol::ServerHandle;
 use aral_host::telemetry::{Spans, Telemetry};
-use aral_host::{Host, LogSink, Management, Personas, RELOAD_TARGET, Reloader};
+use aral_host::{Config, Host, LogSink, Management, Personas, RELOAD_TARGET, Reloader, Warning};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -57,7 +58,7 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, s
         .map_err(Failure::internal)?;
     let personas = session::personas(arguments.development);
     let (acts, ending) = watch::channel(false);
-    let served = serve(&host, config, personas, configured.path(), &telemetry, output, ending);
+    let served = serve(&host, config, personas, configured, &telemetry, output, ending);
     let served = runtime.block_on(served);
     end(runtime, &host, &acts, *served.as_ref().unwrap_or(&Duration::ZERO));
     served?;
@@ -97,17 +98,31 @@ pub(crate) fn without_way(config: &ServeConfig) -> Option<String> {
     })
 }
 
+/// What the limits of a configuration can be for, in the host that has its manifests and personas. Where it names no manifest,
+/// operators register them later.
+fn named(host: &Host, config: &Config) -> Named {
+    let capabilities = || host.capabilities().iter().map(|one| one.entry.id.clone()).collect();
+    let sessions = host.sessions();
+    let tiers = sessions
+        .iter()
+        .filter_map(|session| session.persona().body.tier.clone());
+    Named {
+        capabilities: (!config.manifests.is_empty()).then(capabilities),
+        tiers: Some(tiers.collect()),
+    }
+}
+
 /// Says at its end how long acts of operators that still go on may.
 async fn serve(
     host: &Host,
     config: &ServeConfig,
     personas: Personas,
-    file: Option<&Path>,
+    configured: &Configured,
     telemetry: &Telemetry,
     output: &Output,
     acts: watch::Receiver<bool>,
 ) -> Result<Duration, Stop> {
-    let file = file.map(files::absolute).transpose()?;
+    let file = configured.path().map(files::absolute).transpose()?;
     // Before anybody is told that there is a server: a signal that comes now is one for it.
     let ending = Ending::new()?;
     let hangup = listen(SignalKind::hangup())?;
@@ -120,6 +135,9 @@ async fn serve(
         })?;
     if let Some(without) = without_way(config) {
         output.warn(&format!("{without}\nhint: {GIVE_A_KEY}"));
+    }
+    for Warning { message, hint } in configured.config.limits_for_nothing(&named(host, &configured.config)) {
+        output.warn(&format!("{message}\nhint: {hint}"));
     }
     let handle = server.handle();
     let reloader = Reloader::new(host.clone(), handle.clone(), personas);

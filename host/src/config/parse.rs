@@ -66,8 +66,12 @@ fn known_hint(detail: &str) -> Option<String> {
 fn similar(detail: &str) -> Option<String> {
     let (unknown, known) = detail.split_once("expected")?;
     let unknown = unknown.split('`').nth(1)?;
-    let known = known.split('`').skip(1).step_by(2);
+    nearest(unknown, known.split('`').skip(1).step_by(2)).map(str::to_owned)
+}
+
+/// The known name that is most like an unknown one; none: none is like it.
+pub(super) fn nearest<'a>(unknown: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let scored = known.map(|name| (strsim::jaro_winkler(unknown, name), name));
-    let best = scored.max_by(|(one, _), (two, _)| one.total_cmp(two))?;
-    (best.0 > 0.8).then(|| best.1.to_owned())
+    let (score, name) = scored.max_by(|(one, _), (two, _)| one.total_cmp(two))?;
+    (score > 0.8).then_some(name)
 }

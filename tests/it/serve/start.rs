@@ -227,6 +227,36 @@ fn an_unsigned_persona_needs_development_and_is_warned_about() {
 }
 
 #[test]
+fn a_limit_whose_name_is_misspelt_is_warned_of_with_the_name_that_was_meant() {
+    let desk = desk(|config| {
+        config["policy"]["capability"] = json!({ "runtime-echo-toll": { "limits": { "fuel": 1 } } });
+        config["policy"]["tier"] = json!({ "gold": {} });
+        config["serve"]["rates"] = json!({ "tiers": { "glod": { "per_second": 1 } } });
+    });
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let mut persona = crate::support::setup::persona();
+    persona["tier"] = json!("gold");
+    desk.persona(&persona);
+    let server = Server::start(&desk);
+    server.signal(Signal::TERM);
+    let (code, words) = server.wait();
+    assert_eq!(code, Some(0), "{words}");
+    let doctor = desk.aral(&["doctor"]);
+    assert_eq!(doctor.code, 0, "{doctor:#?}");
+    for told in [words, doctor.stdout] {
+        for part in [
+            "[policy.capability.runtime-echo-toll]: no manifest",
+            "did you mean `runtime-echo-tool`?",
+            "[serve.rates.tiers] glod: no persona",
+            "did you mean `gold`?",
+        ] {
+            assert!(told.contains(part), "`{part}` is not in {told}");
+        }
+        assert!(!told.contains("[policy.tier.gold]"), "{told}");
+    }
+}
+
+#[test]
 fn a_persona_that_expired_is_refused_at_the_start() {
     let desk = desk(|_| ());
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
