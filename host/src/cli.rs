@@ -127,6 +127,14 @@ fn run(arguments: &Arguments, output: &Output, spans: &Spans) -> Done {
         configured.config.take_variables()?;
         Ok(configured)
     };
+    // Verbs for which the configuration says where everything is.
+    let of_file = |verb: &dyn Fn(&Configured) -> Done| -> Done {
+        let configured = configured()?;
+        verb(&configured).map_err(|stop| match stop {
+            Stop::Failure(failure) => configured.told_of_no_file(failure).into(),
+            Stop::Closed => Stop::Closed,
+        })
+    };
     match &arguments.verb {
         Verb::Keygen(arguments) => {
             limit(&ProcessLimits::default())?;
@@ -155,20 +163,24 @@ fn run(arguments: &Arguments, output: &Output, spans: &Spans) -> Done {
         },
         Verb::Invoke(arguments) => invoke::run(arguments, &configured()?, output),
         Verb::Run(arguments) => run::run(arguments, &configured()?, output),
-        Verb::Reload => reload::run(&configured()?, output),
-        Verb::Register(arguments) => register::run(arguments, &configured()?, output),
-        Verb::Withdraw(arguments) => withdraw::run(arguments, &configured()?, output),
-        Verb::Status => status::run(&configured()?, output),
-        Verb::Serve(arguments) => serve::run(arguments, &configured()?, output, spans),
-        Verb::Top(arguments) => top::run(arguments, &configured()?, output),
+        Verb::Reload => of_file(&|configured| reload::run(configured, output)),
+        Verb::Register(arguments) => of_file(&|configured| register::run(arguments, configured, output)),
+        Verb::Withdraw(arguments) => of_file(&|configured| withdraw::run(arguments, configured, output)),
+        Verb::Status => of_file(&|configured| status::run(configured, output)),
+        Verb::Serve(arguments) => of_file(&|configured| serve::run(arguments, configured, output, spans)),
+        Verb::Top(arguments) if arguments.socket.is_some() => top::run(arguments, &configured()?, output),
+        Verb::Top(arguments) => of_file(&|configured| top::run(arguments, configured, output)),
         Verb::Mcp(arguments) => mcp::run(arguments, &configured()?, output),
         Verb::Explain(arguments) => explain::run(arguments, &configured()?, output),
         Verb::Memory(arguments::storage::Memory::Keygen(arguments)) => {
             limit(&ProcessLimits::default())?;
             memory::keygen(arguments, output)
         }
-        Verb::Memory(verb) => memory::run(verb, &configured()?, output),
-        Verb::Secret(verb) => secret::run(verb, &configured()?, output),
+        Verb::Memory(verb) => of_file(&|configured| memory::run(verb, configured, output)),
+        Verb::Secret(verb) => of_file(&|configured| secret::run(verb, configured, output)),
+        Verb::Policy(verb @ arguments::policy::Policy::Show) => {
+            of_file(&|configured| policy::run(verb, configured, output))
+        }
         Verb::Policy(verb) => policy::run(verb, &configured()?, output),
         Verb::Audit(verb) => audit::run(verb, &configured()?, output),
         Verb::Doctor => doctor::run(configured(), output),

@@ -499,6 +499,38 @@ fn doctor_warns_of_a_certificate_that_ends_soon() {
 }
 
 #[test]
+fn whoever_stands_where_no_configuration_is_is_told_so_first() {
+    let desk = Desk::new();
+    std::fs::rename(desk.path("aral.toml"), desk.path("other.toml")).expect("it is there");
+    let none = "hint: there is no aral.toml here, and ARAL_CONFIG names no file: `aral --config FILE …`\nor else: ";
+    for (verb, code, hint) in [
+        (&["status"][..], 8, "`aral serve`"),
+        (&["reload"], 8, "`aral serve`"),
+        (&["policy", "show"], 8, "`aral serve`"),
+        (&["top", "--once"], 8, "`aral serve`"),
+        (&["serve"], 2, "[[serve.listener]]"),
+        (&["audit", "verify"], 2, "--dir"),
+        (&["memory", "list", "space"], 2, "[memory"),
+    ] {
+        desk.aral(verb).assert("no file", code, &[none, hint]);
+        let named = desk.aral(&[&["--config", "other.toml"][..], verb].concat());
+        named.assert("a file", code, &[hint]);
+        assert!(!named.stderr.contains("there is no aral.toml"), "{named:#?}");
+    }
+    // What is named on the command line has nothing to do with it.
+    for verb in [
+        &["top", "--once", "--socket", "none.sock"][..],
+        &["audit", "verify", "--dir", "none"],
+    ] {
+        let run = desk.aral(verb);
+        assert!(
+            run.code != 0 && !run.stderr.contains("there is no aral.toml"),
+            "{run:#?}"
+        );
+    }
+}
+
+#[test]
 fn manifests_and_configurations_are_found_where_they_are_named() {
     let desk = Desk::new();
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());

@@ -99,6 +99,8 @@ fn a_log_that_nobody_touched_is_good_with_the_public_key_alone() {
     assert_eq!(report["anchored"], report["size"]);
     let own = report["own_anchor"].as_str().expect("a path");
     assert!(own.ends_with(".head"), "{own}");
+    let folder = report["folder"].as_str().expect("a path");
+    assert!(folder.ends_with("/audit"), "which log it is that is good: {folder}");
     let human = desk.aral(&["audit", "verify"]);
     human.assert("verify", 0, &[]);
     assert!(
@@ -115,7 +117,9 @@ fn a_log_that_nobody_touched_is_good_with_the_public_key_alone() {
     let other = desk.aral(&["audit", "verify", "--dir", elsewhere, "--trust", &public_key(&desk)]);
     other.assert("verify", 0, &[]);
     assert!(
-        other.stdout.contains("verdict      good") && other.stdout.contains("cannot be excluded"),
+        other.stdout.contains("verdict      good")
+            && other.stdout.contains("folder       elsewhere\n")
+            && other.stdout.contains("cannot be excluded"),
         "{other:#?}"
     );
     // The key that signs manifests signed none of it, nor what the host keeps.

@@ -42,18 +42,23 @@ pub(crate) fn places(configured: &Configured) -> Result<Option<AuditPlaces>, Fai
         .map_err(|error| Failure::new(Code::ConfigInvalid, error.to_string()))
 }
 
-/// The folder of the log.
+/// The folder of the log: the one that is named, or that of the configuration.
 pub(crate) fn folder(place: &Place, configured: &Configured) -> Result<PathBuf, Failure> {
-    let folder = match &place.dir {
-        Some(folder) => folder.clone(),
-        None => {
-            let places = places(configured)?.ok_or_else(|| {
-                Failure::new(Code::ConfigInvalid, "the configuration has no folder for an audit log")
-                    .with_hint("name it: `--dir FOLDER`, or in aral.toml, [audit]: dir = \"audit\"")
-            })?;
-            places.dir
-        }
-    };
+    match &place.dir {
+        Some(folder) => there(folder.clone()),
+        None => own_folder(configured).map_err(|failure| configured.told_of_no_file(failure)),
+    }
+}
+
+fn own_folder(configured: &Configured) -> Result<PathBuf, Failure> {
+    let places = places(configured)?.ok_or_else(|| {
+        Failure::new(Code::ConfigInvalid, "the configuration has no folder for an audit log")
+            .with_hint("name it: `--dir FOLDER`, or in aral.toml, [audit]: dir = \"audit\"")
+    })?;
+    there(places.dir)
+}
+
+fn there(folder: PathBuf) -> Result<PathBuf, Failure> {
     if is_there(&folder)? {
         return Ok(folder);
     }

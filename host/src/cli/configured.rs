@@ -77,6 +77,24 @@ impl Configured {
         self.path.as_deref()
     }
 
+    /// Why something did not work that a configuration has to say everything about: where no file was read, the hint says so first.
+    /// Whoever stands in another folder than that of the file looks for the mistake in a file that is fine.
+    pub(crate) fn told_of_no_file(&self, failure: Failure) -> Failure {
+        let may_be_of_it = matches!(failure.code, Code::ConfigInvalid | Code::Unavailable);
+        if self.path.is_some() || !may_be_of_it {
+            return failure;
+        }
+        let none = format!(
+            "there is no {DEFAULT} here, and {} names no file: `aral --config FILE …`",
+            environment::ARAL_CONFIG
+        );
+        let hint = match &failure.hint {
+            Some(hint) => format!("{none}\nor else: {hint}"),
+            None => none,
+        };
+        failure.with_hint(hint)
+    }
+
     /// Who is trusted.
     pub(crate) fn trust(&self) -> &TrustStore {
         &self.config.trust

@@ -34,7 +34,10 @@ pub(super) fn run(arguments: &AuditVerify, configured: &Configured, output: &Out
         path
     });
     let report = verify(&folder, &trust, &anchors).map_err(|error| failure(&error))?;
-    output.answer(&shown(&report, own.as_deref()), &object(&report, own.as_deref()))?;
+    output.answer(
+        &shown(&folder, &report, own.as_deref()),
+        &object(&folder, &report, own.as_deref()),
+    )?;
     if report.finding.as_ref().and_then(by_unknown_key).is_some() {
         output
             .note("hint: if that key is yours, give it and every other one that signed the log: `--trust KEY.pub.pem`");
@@ -149,7 +152,7 @@ fn verdict(finding: Option<&Finding>) -> String {
     }
 }
 
-fn shown(report: &Report, own_anchor: Option<&Path>) -> String {
+fn shown(folder: &Path, report: &Report, own_anchor: Option<&Path>) -> String {
     let verdict = verdict(report.finding.as_ref());
     let unsigned = report.size.saturating_sub(report.signed);
     let records = match report.size.checked_sub(1).filter(|last| *last >= report.first) {
@@ -157,8 +160,9 @@ fn shown(report: &Report, own_anchor: Option<&Path>) -> String {
         None => "none".to_owned(),
     };
     let mut shown = format!(
-        "log          {}\nrecords      {records}\nsigned       {} checkpoints, the last one about {} records\nverdict      {}\n",
+        "log          {}\nfolder       {}\nrecords      {records}\nsigned       {} checkpoints, the last one about {} records\nverdict      {}\n",
         report.log.map_or_else(|| "unknown".to_owned(), |log| log.to_string()),
+        text::line(&folder.display().to_string()),
         report.checkpoints,
         report.signed,
         text::line(&verdict),
@@ -201,7 +205,7 @@ fn shown(report: &Report, own_anchor: Option<&Path>) -> String {
     shown
 }
 
-fn object(report: &Report, own_anchor: Option<&Path>) -> Value {
+fn object(folder: &Path, report: &Report, own_anchor: Option<&Path>) -> Value {
     let finding = report
         .finding
         .as_ref()
@@ -213,6 +217,7 @@ fn object(report: &Report, own_anchor: Option<&Path>) -> Value {
     json!({
         "good": report.is_good(),
         "log": report.log,
+        "folder": folder.display().to_string(),
         "first": report.first,
         "size": report.size,
         "signed": report.signed,
