@@ -210,7 +210,16 @@ fn what_the_configuration_says_of_tokens_holds() {
         200
     );
     let good = one.token(|_, _| ());
-    assert_eq!(status("algorithms", json!(["RS256"]), &good), 401);
+    // A file of keys that are for something else is refused at the start; keys that come from elsewhere may be others later.
+    let other = |config: &mut Value| config["serve"]["issuer"][0]["algorithms"] = json!(["RS256"]);
+    trusting_file(&one, other).aral(&["serve"]).assert(
+        "keys for another algorithm",
+        2,
+        &["has keys for EdDSA, and `algorithms`", "algorithms = [\"EdDSA\"]"],
+    );
+    let keys = KeyServer::start(&[&one], None);
+    let desk = trusting(json!({ "jwks_url": keys.url() }), other);
+    assert_eq!(call(&Server::start(&desk), &good).status, 401);
     assert_eq!(status("issuer", json!("https://issuer.test/"), &good), 401);
 }
 

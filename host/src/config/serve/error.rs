@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use aral_contract::document::KeyError;
 use aral_contract::id::CallerName;
-use aral_protocol::KeySetError;
+use aral_protocol::{KeySetError, TokenAlgorithm};
 use aral_runtime::outbound::OutboundError;
 
 use crate::config::OutOfRange;
@@ -89,6 +89,21 @@ pub enum ServeConfigError {
         #[source]
         error: KeySetError,
     },
+    /// Keys with which no token can be good.
+    #[error(
+        "[[serve.issuer]] `{}`: jwks_file `{}` has keys for {}, and `algorithms` has none of these",
+        .issuer.escape_debug(),
+        .path.display(),
+        named(.offered)
+    )]
+    KeysOfOthers {
+        /// Which.
+        issuer: String,
+        /// Which file.
+        path: PathBuf,
+        /// What its keys are for.
+        offered: Vec<TokenAlgorithm>,
+    },
     /// A number that makes no sense.
     #[error("[[serve.issuer]] `{}`", .issuer.escape_debug())]
     IssuerRange {
@@ -150,6 +165,22 @@ impl ServeConfigError {
             Self::KeysPlace(_) | Self::KeysUrl { .. } => {
                 "[[serve.issuer]]: jwks_url = \"https://HOST/jwks\", or http:// on this machine".to_owned()
             }
+            Self::KeysFile {
+                error: KeySetError::Private(_),
+                ..
+            } => {
+                return Some(
+                    "leave the private members out of the file: `d`, and of RSA `p`, `q`, `dp`, `dq` and `qi`; if somebody else could read \
+                     it, have the issuer make another key"
+                        .to_owned(),
+                );
+            }
+            Self::KeysOfOthers { offered, .. } => match offered.first() {
+                Some(one) => format!("[[serve.issuer]]: algorithms = [\"{}\"]", one.as_str()),
+                None => {
+                    "[[serve.issuer]]: jwks_file = \"jwks.json\", a file with the keys that sign its tokens".to_owned()
+                }
+            },
             Self::KeysFile { .. } => "[[serve.issuer]]: jwks_file = \"jwks.json\"".to_owned(),
             Self::Scope { .. } => {
                 "[[serve.issuer.scope]]: scope = \"aral:agent\", which is visible ASCII without spaces, \
@@ -158,5 +189,15 @@ impl ServeConfigError {
             }
         };
         Some(format!("aral.toml, {line}"))
+    }
+}
+
+/// In words; the keys may say that they are for something else than tokens are signed with.
+fn named(algorithms: &[TokenAlgorithm]) -> String {
+    let names: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.as_str()).collect();
+    if names.is_empty() {
+        "no algorithm of tokens".to_owned()
+    } else {
+        names.join(", ")
     }
 }

@@ -178,7 +178,7 @@ fn issuer(raw: RawIssuer, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<Issuer
                 refetch,
             })
         }
-        (None, Some(named)) => JwksConfig::File(key_set(&raw.issuer, beside(named))?),
+        (None, Some(named)) => JwksConfig::File(key_set(&raw.issuer, &raw.algorithms, beside(named))?),
         (None, None) | (Some(_), Some(_)) => return Err(ServeConfigError::KeysPlace(raw.issuer).into()),
     };
     let scopes = raw.scope.into_iter().map(|one| {
@@ -205,18 +205,24 @@ fn issuer(raw: RawIssuer, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<Issuer
     })
 }
 
-fn key_set(issuer: &str, path: PathBuf) -> Result<Arc<KeySet>, ConfigError> {
+/// Keys that change by a hand alone: where no token can be good, this is the time to say so.
+fn key_set(issuer: &str, algorithms: &[TokenAlgorithm], path: PathBuf) -> Result<Arc<KeySet>, ConfigError> {
     let bytes = files::read_trusted(&path, JWKS_BYTES_MAX).map_err(|error| ConfigError::Named {
         key: format!("[[serve.issuer]] `{}`: jwks_file", issuer.escape_debug()),
         error,
         otherwise: NAME_A_FILE,
     })?;
-    let keys = KeySet::parse(&bytes).map_err(|error| ServeConfigError::KeysFile {
-        issuer: issuer.to_owned(),
-        path,
-        error,
-    })?;
-    Ok(Arc::new(keys))
+    let issuer = issuer.to_owned();
+    match KeySet::parse_public(&bytes) {
+        Ok(keys) => {
+            let offered = keys.algorithms();
+            if offered.iter().any(|algorithm| algorithms.contains(algorithm)) {
+                return Ok(Arc::new(keys));
+            }
+            Err(ServeConfigError::KeysOfOthers { issuer, path, offered }.into())
+        }
+        Err(error) => Err(ServeConfigError::KeysFile { issuer, path, error }.into()),
+    }
 }
 
 /// RFC 6749 section 3.3.

@@ -69,10 +69,12 @@ fn an_issuer_is_what_its_keys_say() {
     assert_eq!(with("leeway_s = 300").leeway.as_secs(), 300);
     assert_eq!(with("lifetime_s_max = 60").lifetime_max.as_secs(), 60);
     assert_eq!(with("types = [\"JWT\"]").types, ["JWT"]);
-    let file = ISSUER.replace(
-        "jwks_url = \"https://issuer.example/jwks\"",
-        "jwks_file = \"jwks.json\"",
-    );
+    let file = ISSUER
+        .replace(
+            "jwks_url = \"https://issuer.example/jwks\"",
+            "jwks_file = \"jwks.json\"",
+        )
+        .replace("RS256", "EdDSA");
     let config = serve(&format!("{file}{SCOPE}"));
     assert!(matches!(config.issuers[0].keys, JwksConfig::File(_)));
     assert_eq!(config.resource.unwrap().to_string(), "https://aral.example");
@@ -189,6 +191,63 @@ fn an_issuer_that_cannot_be_is_refused_with_the_line_to_write() {
     let twice = ISSUER.split_once("[[serve.issuer]]").unwrap().1;
     let failure = refused(&format!("{ISSUER}{SCOPE}[[serve.issuer]]{twice}{SCOPE}"));
     assert!(failure.message.contains("is there twice"), "{failure}");
+}
+
+/// The public key of RFC 7517 appendix A.1.
+const P256: &str = r#""kty":"EC","crv":"P-256","kid":"k1","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"#;
+const P256_Y: &str = "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM";
+
+#[test]
+fn a_file_of_keys_with_which_no_token_can_be_good_is_refused() {
+    let load = |key: &str, algorithms: &str| {
+        let text = format!("{ISSUER}{SCOPE}")
+            .replace(
+                "jwks_url = \"https://issuer.example/jwks\"",
+                "jwks_file = \"jwks.json\"",
+            )
+            .replace("[\"RS256\"]", algorithms);
+        let folder = Folder::with(&text);
+        folder.write("jwks.json", format!("{{\"keys\":[{{{key}}}]}}").as_bytes(), 0o644);
+        folder.load()
+    };
+    let good = format!("{P256}\"{P256_Y}\"");
+    assert!(load(&good, "[\"RS256\", \"ES256\"]").is_ok());
+    let beside = format!("{P256}\"AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE\"");
+    for (key, algorithms, message, hint) in [
+        (
+            &good,
+            "[\"RS256\"]",
+            "has keys for ES256, and `algorithms` has none of these",
+            "algorithms = [\"ES256\"]",
+        ),
+        (
+            &format!("{good},\"alg\":\"ECDH-ES\""),
+            "[\"ES256\"]",
+            "has keys for no algorithm of tokens",
+            "jwks_file = ",
+        ),
+        (
+            &beside,
+            "[\"ES256\"]",
+            "it holds no public key that verifies signatures",
+            "jwks_file = ",
+        ),
+        (
+            &format!("{good},\"d\":\"870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE\""),
+            "[\"ES256\"]",
+            "its key `k1` is a private one",
+            "leave the private members out",
+        ),
+    ] {
+        let failure = load(key, algorithms).unwrap_err();
+        assert!(failure.message.contains(message), "{failure}");
+        assert!(!failure.message.contains("870MB6"), "{failure}");
+        assert!(
+            failure.hint.clone().unwrap_or_default().contains(hint),
+            "{failure}: {:?}",
+            failure.hint
+        );
+    }
 }
 
 const CALLER: &str = "[[serve.caller]]\nname = \"me\"\npersona = \"p.json\"\n";

@@ -112,6 +112,16 @@ impl PublicKey {
             .and_then(Self::checked)
     }
 
+    /// From the 32 bytes of RFC 8032.
+    ///
+    /// # Errors
+    /// They are no point, or one that verifiers could disagree about.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
+        VerifyingKey::from_bytes(bytes)
+            .map_err(|_| KeyError::Public)
+            .and_then(Self::checked)
+    }
+
     /// What verifiers could disagree about is refused here, once, so that a signature means the same to all of them.
     fn checked(key: VerifyingKey) -> Result<Self, KeyError> {
         if key.is_weak() {

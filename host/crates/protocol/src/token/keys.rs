@@ -1,10 +1,14 @@
 //! The public keys of an issuer (RFC 7517): which of a set may verify a token, and with which algorithm. It fetches nothing.
 
+use aral_contract::document::PublicKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
+use rustls::crypto::SupportedKxGroup;
+use rustls::crypto::aws_lc_rs::kx_group::{SECP256R1, SECP384R1};
 use serde::Deserialize;
+use serde_json::Value;
 
 /// Most keys of one issuer. Stops a set that takes long to search.
 const KEYS_MAX: usize = 64;
@@ -28,6 +32,18 @@ pub enum TokenAlgorithm {
 }
 
 impl TokenAlgorithm {
+    const ALL: [Self; 9] = [
+        Self::RS256,
+        Self::RS384,
+        Self::RS512,
+        Self::PS256,
+        Self::PS384,
+        Self::PS512,
+        Self::ES256,
+        Self::ES384,
+        Self::EdDSA,
+    ];
+
     /// As it stands in a token.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -72,6 +88,9 @@ pub enum KeySetError {
     /// Nothing that could verify a token.
     #[error("it holds no public key that verifies signatures: RSA of 2048 bits or more, P-256, P-384 or Ed25519")]
     NoKey,
+    /// Whoever reads it can make tokens.
+    #[error("its {0} is a private one: it has the member `d`")]
+    Private(String),
 }
 
 /// The keys of an issuer that can verify signatures.
@@ -97,7 +116,7 @@ enum Kind {
 
 #[derive(Deserialize)]
 struct RawSet {
-    keys: Vec<serde_json::Value>,
+    keys: Vec<Value>,
 }
 
 impl KeySet {
@@ -107,15 +126,35 @@ impl KeySet {
     /// # Errors
     /// See [`KeySetError`].
     pub fn parse(text: &[u8]) -> Result<Self, KeySetError> {
-        let raw: RawSet = serde_json::from_slice(text).map_err(KeySetError::Json)?;
-        if raw.keys.len() > KEYS_MAX {
-            return Err(KeySetError::TooMany(raw.keys.len()));
+        Self::of(&listed(text)?)
+    }
+
+    /// The same of a file that somebody wrote for this server, which needs no private key.
+    ///
+    /// # Errors
+    /// See [`KeySetError`].
+    pub fn parse_public(text: &[u8]) -> Result<Self, KeySetError> {
+        let listed = listed(text)?;
+        if let Some(private) = listed.iter().find(|key| key.get("d").is_some()) {
+            let id = private.get("kid").and_then(Value::as_str);
+            let which = id.map_or_else(|| "key".to_owned(), |id| format!("key `{}`", id.escape_debug()));
+            return Err(KeySetError::Private(which));
         }
-        let keys: Vec<Key> = raw.keys.iter().filter_map(Key::parse).collect();
+        Self::of(&listed)
+    }
+
+    fn of(listed: &[Value]) -> Result<Self, KeySetError> {
+        let keys: Vec<Key> = listed.iter().filter_map(Key::parse).collect();
         if keys.is_empty() {
             return Err(KeySetError::NoKey);
         }
         Ok(Self(keys))
+    }
+
+    /// The algorithms that one of its keys at least is for.
+    pub fn algorithms(&self) -> Vec<TokenAlgorithm> {
+        let is_there = |algorithm: &TokenAlgorithm| self.0.iter().any(|key| key.fits(*algorithm));
+        TokenAlgorithm::ALL.into_iter().filter(is_there).collect()
     }
 
     /// The key for a token that names it, or the only one there is for a token that names none.
@@ -131,8 +170,23 @@ impl KeySet {
     }
 }
 
+fn listed(text: &[u8]) -> Result<Vec<Value>, KeySetError> {
+    let raw: RawSet = serde_json::from_slice(text).map_err(KeySetError::Json)?;
+    if raw.keys.len() > KEYS_MAX {
+        return Err(KeySetError::TooMany(raw.keys.len()));
+    }
+    Ok(raw.keys)
+}
+
+/// Whether there is a point of the curve with these coordinates. The library says so where it agrees on a secret with whoever has
+/// that point; where it verifies it takes every wrong point for a wrong signature.
+fn is_point(curve: &dyn SupportedKxGroup, x: &[u8], y: &[u8]) -> bool {
+    let uncompressed = [&[4][..], x, y].concat();
+    curve.start_and_complete(&uncompressed).is_ok()
+}
+
 impl Key {
-    fn parse(value: &serde_json::Value) -> Option<Self> {
+    fn parse(value: &Value) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(value.clone()).ok()?;
         let signs = jwk
             .common
@@ -147,25 +201,27 @@ impl Key {
         if !signs || !verifies {
             return None;
         }
-        let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).ok().map(|bytes| bytes.len());
+        let bytes = |text: &str| URL_SAFE_NO_PAD.decode(text).ok();
         let kind = match &jwk.algorithm {
             AlgorithmParameters::RSA(key) => {
-                let modulus = URL_SAFE_NO_PAD.decode(&key.n).ok()?;
+                let modulus = bytes(&key.n)?;
                 let zeros = modulus.iter().take_while(|byte| **byte == 0).count();
                 let length = modulus.len().saturating_sub(zeros);
                 MODULUS_BYTES.contains(&length).then_some(Kind::Rsa)?
             }
             AlgorithmParameters::EllipticCurve(key) => {
-                let (kind, length) = match key.curve {
-                    EllipticCurve::P256 => (Kind::P256, 32),
-                    EllipticCurve::P384 => (Kind::P384, 48),
+                let (kind, curve, length) = match key.curve {
+                    EllipticCurve::P256 => (Kind::P256, SECP256R1, 32),
+                    EllipticCurve::P384 => (Kind::P384, SECP384R1, 48),
                     _ => return None,
                 };
-                let whole = bytes(&key.x) == Some(length) && bytes(&key.y) == Some(length);
+                let (x, y) = (bytes(&key.x)?, bytes(&key.y)?);
+                let whole = x.len() == length && y.len() == length && is_point(curve, &x, &y);
                 whole.then_some(kind)?
             }
             AlgorithmParameters::OctetKeyPair(key) => {
-                let whole = key.curve == EllipticCurve::Ed25519 && bytes(&key.x) == Some(32);
+                let point: [u8; 32] = bytes(&key.x)?.try_into().ok()?;
+                let whole = key.curve == EllipticCurve::Ed25519 && PublicKey::from_bytes(&point).is_ok();
                 whole.then_some(Kind::Ed25519)?
             }
             _ => return None,

@@ -557,16 +557,25 @@ async fn a_token_without_the_id_of_a_key_needs_no_choice() {
 fn keys_that_are_weak_or_for_something_else_are_not_there() {
     let good = Signer::new("one", TokenAlgorithm::RS256).public;
     let curve = Signer::new("one", TokenAlgorithm::ES256).public;
+    let edwards = Signer::new("one", TokenAlgorithm::EdDSA).public;
+    let longer = Signer::new("one", TokenAlgorithm::ES384).public;
     let parse = |keys: Value| KeySet::parse(json!({ "keys": keys }).to_string().as_bytes());
     let with = |base: &Value, name: &str, value: Value| {
         let mut key = base.clone();
         key[name] = value;
         parse(json!([key]))
     };
-    assert!(parse(json!([good])).is_ok() && parse(json!([curve])).is_ok());
+    for one in [&good, &curve, &edwards, &longer] {
+        assert!(parse(json!([one])).is_ok(), "{one}");
+    }
     assert!(with(&good, "use", json!("sig")).is_ok());
     assert!(with(&good, "key_ops", json!(["verify"])).is_ok());
     let short = URL_SAFE_NO_PAD.encode([0xff; 128]);
+    let beside = |length: usize| json!(URL_SAFE_NO_PAD.encode(vec![1; length]));
+    // No point of the curve has 2 as y.
+    let two = URL_SAFE_NO_PAD.encode([vec![2], vec![0; 31]].concat());
+    // The neutral point: everybody can sign for it.
+    let neutral = URL_SAFE_NO_PAD.encode([vec![1], vec![0; 31]].concat());
     let padded = URL_SAFE_NO_PAD.encode([vec![0; 128], vec![0xff; 128]].concat());
     for (case, refused) in [
         ("for encryption", with(&good, "use", json!("enc"))),
@@ -575,6 +584,10 @@ fn keys_that_are_weak_or_for_something_else_are_not_there() {
         ("1024 bits and zeros", with(&good, "n", json!(padded))),
         ("another curve", with(&curve, "crv", json!("P-521"))),
         ("half a point", with(&curve, "x", json!("AAAA"))),
+        ("a point beside P-256", with(&curve, "y", beside(32))),
+        ("a point beside P-384", with(&longer, "y", beside(48))),
+        ("a point beside Ed25519", with(&edwards, "x", json!(two))),
+        ("a point that is nobody's", with(&edwards, "x", json!(neutral))),
         ("a curve that nobody knows", with(&curve, "crv", json!("secp256k1"))),
         (
             "a secret",
@@ -594,6 +607,27 @@ fn keys_that_are_weak_or_for_something_else_are_not_there() {
     );
     assert!(matches!(parse(json!(vec![&good; 65])), Err(KeySetError::TooMany(65))));
     assert!(matches!(KeySet::parse(b"{}"), Err(KeySetError::Json(_))));
+}
+
+#[test]
+fn a_set_says_which_algorithms_its_keys_are_for() {
+    let signers = [TokenAlgorithm::ES256, TokenAlgorithm::EdDSA].map(|algorithm| Signer::new("one", algorithm));
+    let algorithms = |signers: &[&Signer]| KeySet::parse(&set(signers)).unwrap().algorithms();
+    assert_eq!(algorithms(&[&signers[0]]), [TokenAlgorithm::ES256]);
+    let both = [TokenAlgorithm::ES256, TokenAlgorithm::EdDSA];
+    assert_eq!(algorithms(&[&signers[1], &signers[0]]), both);
+}
+
+#[test]
+fn a_private_key_is_no_public_one_in_a_file() {
+    let mut key = Signer::new("one", TokenAlgorithm::ES256).public;
+    let text = |key: &Value| json!({ "keys": [key] }).to_string();
+    assert!(KeySet::parse_public(text(&key).as_bytes()).is_ok());
+    key["d"] = json!("c2VjcmV0");
+    let refused = KeySet::parse_public(text(&key).as_bytes()).unwrap_err().to_string();
+    assert!(refused.contains("`one`") && !refused.contains("c2VjcmV0"), "{refused}");
+    // What an issuer publishes is everybody's already.
+    assert!(KeySet::parse(text(&key).as_bytes()).is_ok());
 }
 
 /// An issuer of the test: it counts questions, and answers what it is told; without a word it hangs.

