@@ -236,6 +236,10 @@ impl StoreError {
 
     /// The same: the file of the slots, or its header.
     pub const SLOTS: &'static str = "the slot file";
+    /// The same: its header says another format than the keyring, which alone decides that.
+    pub const SLOTS_FORMAT: &'static str = "the slot file, whose format is not that of the keyring,";
+    /// The same: its header says another store.
+    pub const SLOTS_STRANGE: &'static str = "the slot file, which is that of another store,";
 
     /// What [`StoreError::Corrupt`] names when nothing says any more which namespace some records are of.
     pub const NAMESPACE: &'static str = "the name of a namespace";

@@ -54,17 +54,14 @@ pub(super) fn read(page: &[u8]) -> Result<(u64, StoreId, Content), Fault> {
         .ok_or_else(damaged)?;
     let (magic, rest) = body.split_first_chunk::<8>().ok_or_else(damaged)?;
     let (format, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
-    if magic != MAGIC {
+    // The checksum has its place in every format. Where it is wrong, the bytes that say the format may be what is damaged.
+    if magic != MAGIC || Sha256::digest(body).as_slice() != checksum {
         return Err(Fault::Damaged);
     }
-    // The format decides how the rest reads, a checksum included.
     match u32::from_le_bytes(*format) {
         FORMAT => {}
         0 => return Err(Fault::Damaged),
         newer => return Err(Fault::Format(newer)),
-    }
-    if Sha256::digest(body).as_slice() != checksum {
-        return Err(Fault::Damaged);
     }
     let (sequence, rest) = rest.split_first_chunk::<8>().ok_or_else(damaged)?;
     let (store, rest) = rest.split_first_chunk().ok_or_else(damaged)?;

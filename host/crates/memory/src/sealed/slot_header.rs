@@ -38,14 +38,15 @@ pub(super) fn read(file: &File, store: &StoreId) -> Result<u64, StoreError> {
     if magic != MAGIC {
         return Err(DAMAGED);
     }
-    match u32::from_le_bytes(*format) {
-        FORMAT => {}
-        0 => return Err(DAMAGED),
-        found => return Err(StoreError::Version { found, known: FORMAT }),
+    // What format the store has its keyring says, under a checksum, and that was read before this.
+    if u32::from_le_bytes(*format) != FORMAT {
+        return Err(StoreError::Corrupt {
+            what: StoreError::SLOTS_FORMAT,
+        });
     }
     if !rest.starts_with(store) {
         return Err(StoreError::Corrupt {
-            what: "the slot file, which is that of another store,",
+            what: StoreError::SLOTS_STRANGE,
         });
     }
     let durable = rest.get(store.len()..).and_then(<[u8]>::first_chunk).ok_or(DAMAGED)?;

@@ -164,7 +164,7 @@ impl SlotFile {
 
     /// The same, where nothing is written and one block that is not read is not to cost all the others. None: that is the header,
     /// and nobody can say which commit is on stable storage. Whose a slot is its seal says too, and a header is not taken for
-    /// damaged that says it is of a newer version, or of another store, where no slot says otherwise.
+    /// damaged that says it is of another format, or of another store, where no slot says otherwise.
     pub(super) fn open_to_read(
         dir: &Dir,
         store: &StoreId,

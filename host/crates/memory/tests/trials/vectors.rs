@@ -446,6 +446,8 @@ fn store_vectors() -> Vec<Json> {
     let torn = [&newer[..8192], &good[8192..]].concat();
     let mut flipped = good.clone();
     flipped[100] ^= 1;
+    let mut of_flipped_format = good.clone();
+    of_flipped_format[9] ^= 1;
     let header = |format, store: &[u8]| json!(hex(&slots_header(format, store)[..28]));
     vec![
         whole(
@@ -476,6 +478,18 @@ fn store_vectors() -> Vec<Json> {
             "keyring",
             pages(&good, &keyring(2, 8, &STORE, KEY)),
         ),
+        whole(
+            "a keyring of which one page has a damaged format",
+            "valid",
+            "keyring",
+            pages(&good, &of_flipped_format),
+        ),
+        whole(
+            "a keyring of which both pages have a damaged format",
+            "damaged",
+            "keyring",
+            pages(&of_flipped_format, &of_flipped_format),
+        ),
         whole("a keyring of format 0", "damaged", "keyring", {
             let page = keyring(0, 7, &STORE, KEY);
             pages(&page, &page)
@@ -488,7 +502,12 @@ fn store_vectors() -> Vec<Json> {
             let page = keyring(1, 7, &OTHER_STORE, KEY);
             pages(&page, &page)
         }),
-        whole("a slot file of format 2", "newer", "slots_header", header(2, &STORE)),
+        whole(
+            "a slot file of format 2 beside a keyring of format 1",
+            "damaged",
+            "slots_header",
+            header(2, &STORE),
+        ),
         whole(
             "the slot file of another store",
             "damaged",

@@ -3,6 +3,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 use super::*;
 
 pub(super) const RECORDS: usize = 400;
@@ -276,6 +278,72 @@ fn the_keyring_of_a_store_that_was_not_closed_is_written_once_more() {
     lay_file(&folder, open::UNSYNCED, b"");
     drop(SealedStore::open(options(&folder, 1)).unwrap());
     assert_eq!(sequences(&folder), closed.map(|sequence| sequence + 1));
+}
+
+#[test]
+fn a_damaged_format_of_one_page_shuts_no_store_and_is_written_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "a", b"one");
+    drop(store);
+    let whole = content(&folder, keyring::NAME);
+    for from in [0, page::BYTES] {
+        for at in 8..12 {
+            let mut damaged = whole.clone();
+            damaged[from + at] ^= 1;
+            lay_file(&folder, keyring::NAME, &damaged);
+            let store = SealedStore::open(options(&folder, 1)).unwrap();
+            assert_eq!(value(&store, "a").as_deref(), Some(&b"one"[..]));
+            drop(store);
+            let mended = content(&folder, keyring::NAME);
+            assert!(mended[..page::BYTES] == mended[page::BYTES..], "byte {}", from + at);
+            assert_eq!(mended[8..12], keyring::FORMAT.to_le_bytes());
+        }
+    }
+}
+
+#[test]
+fn a_whole_page_of_a_newer_format_shuts_the_store_whatever_the_other_page_is() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(SealedStore::open(options(&folder, 1)).unwrap());
+    let whole = content(&folder, keyring::NAME);
+    let (one, two) = whole.split_at(page::BYTES);
+    let newer = {
+        let mut newer = one[..page::BYTES - 32].to_vec();
+        newer[8..12].copy_from_slice(&(keyring::FORMAT + 1).to_le_bytes());
+        let checksum = Sha256::digest(&newer);
+        newer.extend_from_slice(&checksum);
+        newer
+    };
+    let torn = vec![7; page::BYTES];
+    let (newer, torn) = (newer.as_slice(), torn.as_slice());
+    for pages in [[newer, two], [one, newer], [newer, torn], [torn, newer]] {
+        let pages = pages.concat();
+        lay_file(&folder, keyring::NAME, &pages);
+        let error = SealedStore::open(options(&folder, 1)).unwrap_err();
+        assert!(matches!(error, StoreError::Version { found: 2, known: 1 }), "{error}");
+        assert!(content(&folder, keyring::NAME) == pages, "it was written to");
+    }
+}
+
+#[test]
+fn slots_of_another_format_than_the_keyring_are_damage_and_no_newer_version() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(SealedStore::open(options(&folder, 1)).unwrap());
+    let whole = content(&folder, slots::NAME);
+    for at in 8..12 {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 1;
+        lay_file(&folder, slots::NAME, &damaged);
+        let error = SealedStore::open(options(&folder, 1)).unwrap_err();
+        let is_told = matches!(
+            error,
+            StoreError::Corrupt {
+                what: StoreError::SLOTS_FORMAT
+            }
+        );
+        assert!(is_told, "{error}");
+    }
 }
 
 #[test]

@@ -414,7 +414,7 @@ fn the_header_of_the_slot_file_costs_no_record() {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a test looks at files")]
-fn slots_of_another_store_or_a_newer_version_are_told_as_that_and_not_as_lost() {
+fn slots_of_another_store_or_another_format_are_told_as_that_and_not_as_lost() {
     let store_with = |text: &str| {
         let folder = tempfile::tempdir().unwrap();
         let store = SealedStore::open(options(&folder, 1)).unwrap();
@@ -433,13 +433,16 @@ fn slots_of_another_store_or_a_newer_version_are_told_as_that_and_not_as_lost() 
     let own = content(&folder, slots::NAME);
     let error = refused(&content(&other, slots::NAME));
     assert!(error.to_string().contains("that of another store"), "{error}");
-    // Slots of a format that nobody knows yet.
-    let mut newer = own.clone();
-    newer[8..12].copy_from_slice(&(keyring::FORMAT + 1).to_le_bytes());
-    let in_use = newer[slot_header::BYTES..].iter_mut().filter(|byte| **byte != 0);
+    // Slots of a format that nobody knows yet, and that the keyring does not have.
+    let mut other_format = own.clone();
+    other_format[8..12].copy_from_slice(&(keyring::FORMAT + 1).to_le_bytes());
+    let in_use = other_format[slot_header::BYTES..].iter_mut().filter(|byte| **byte != 0);
     in_use.for_each(|byte| *byte ^= 1);
-    let error = refused(&newer);
-    assert!(matches!(error, StoreError::Version { .. }), "{error}");
+    let error = refused(&other_format);
+    assert!(
+        error.to_string().contains("whose format is not that of the keyring"),
+        "{error}"
+    );
     // Nothing came of it.
     lay_file(&folder, slots::NAME, &own);
     let to = BackupPrivateKey::generate().unwrap();
