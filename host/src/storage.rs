@@ -25,6 +25,7 @@ use aral_runtime::outbound::{Outbound, OutboundError};
 use crate::config::storage::{Credential, MasterKeyPlace, MemoryConfig, SecretsConfig, VaultConfig, VaultLogin};
 use crate::config::{Config, Taken};
 
+use failure::salvage_failure;
 pub use failure::{backup_failure, key_service_failure, opening_failure, secret_failure, store_failure};
 pub(crate) use lazy::LazyStore;
 use lazy::{Opened, Space};
@@ -133,7 +134,7 @@ impl Storage {
     /// As [`Storage::open`], but that lost records are none; `config.invalid` if there is something at `copy`; `host.unavailable`
     /// if there is no room for it.
     pub fn salvage(&self, copy: &Path) -> Result<Salvage, Failure> {
-        Salvage::open(self.options()?, copy).map_err(store_failure)
+        Salvage::open(self.options()?, copy).map_err(salvage_failure)
     }
 
     /// What the store is opened with; the master key has been read.

@@ -857,16 +857,21 @@ fn a_store_whose_slots_lost_their_header_says_how_to_get_out_what_is_there() {
     put(&desk, "todo", &[]).assert("put", 0, &[]);
     desk.aral(&["memory", "keygen", "--backup", "backup"])
         .assert("a pair", 0, &[]);
-    let mut slots = std::fs::read(desk.path("store/slots")).expect("a file");
-    slots[3] ^= 1;
-    std::fs::write(desk.path("store/slots"), slots).expect("a file");
-    reveal(&desk, "todo").assert(
-        "damaged",
-        1,
-        &["the slot file is damaged", "`aral memory export --salvage"],
-    );
-    let salvaged = desk.aral(&[&SALVAGE[..], &["--json"]].concat());
-    assert_eq!(salvaged.object()["records"], 1, "{salvaged:#?}");
+    let whole = std::fs::read(desk.path("store/slots")).expect("a file");
+    // What kind of file it is, its format, and whose it is.
+    for (at, told) in [
+        (3, "the slot file is damaged"),
+        (9, "the slot file, whose format is not that of the keyring, is damaged"),
+        (15, "the slot file, which is that of another store, is damaged"),
+    ] {
+        let mut slots = whole.clone();
+        slots[at] ^= 1;
+        std::fs::write(desk.path("store/slots"), slots).expect("a file");
+        reveal(&desk, "todo").assert("damaged", 1, &[told, "`aral memory export --salvage"]);
+        let salvaged = desk.aral(&[&SALVAGE[..], &["--json"]].concat());
+        assert_eq!(salvaged.object()["records"], 1, "{salvaged:#?}");
+        std::fs::remove_file(desk.path("left.backup")).expect("a backup");
+    }
 }
 
 /// Changes a byte of the key that was made first.

@@ -12,12 +12,21 @@ use aral_runtime::files::FilesError;
 
 use crate::disk;
 
-/// What to do about a store that is damaged as a whole.
+/// What to do about a store that is damaged as a whole, and of which nothing can be read.
 const BACKUP: &str =
     "keep a copy of the folder as it is; then begin an empty one and read a backup: `aral memory import`";
 
 /// What reads a store that does not open.
 const SALVAGE: &str = "`aral memory export --salvage --to BACKUP.pub.pem --out FILE`";
+
+/// What to do about one whose keys are there. A backup comes last: it knows nothing of what was written since.
+fn salvage_first() -> String {
+    format!(
+        "keep a copy of the folder as it is; write what is whole to a file: {SALVAGE}; then name an empty folder in aral.toml, [memory] \
+         dir, and read that file: `aral memory import`; an older backup, read after that without `--overwrite`, adds what is missing, \
+         and what was deleted since it was made"
+    )
+}
 
 /// Of a store in the folder `dir` that is being opened.
 pub fn opening_failure(error: StoreError, dir: &Path) -> Failure {
@@ -47,6 +56,13 @@ pub fn opening_failure(error: StoreError, dir: &Path) -> Failure {
     }
 }
 
+/// Of what is left of a store. Where nothing can be made of that either, a backup is all that there is.
+pub(super) fn salvage_failure(error: StoreError) -> Failure {
+    let is_damaged = matches!(error, StoreError::Corrupt { .. });
+    let failure = store_failure(error);
+    if is_damaged { failure.with_hint(BACKUP) } else { failure }
+}
+
 /// Of a store.
 pub fn store_failure(error: StoreError) -> Failure {
     let failed = |code| Failure::new(code, chain(&error));
@@ -57,8 +73,14 @@ pub fn store_failure(error: StoreError) -> Failure {
             what: StoreError::RECORD | StoreError::NAMESPACE,
         } => failed(Code::Internal).with_hint("keep a copy of the folder as it is; then see which are damaged: `aral memory check`"),
         StoreError::Corrupt {
-            what: StoreError::DATABASE | StoreError::OLDER | StoreError::LOST | StoreError::SLOTS,
-        } => failed(Code::Internal).with_hint(format!("{BACKUP}; without a backup, write what is left: {SALVAGE}")),
+            what:
+                StoreError::DATABASE
+                | StoreError::OLDER
+                | StoreError::LOST
+                | StoreError::SLOTS
+                | StoreError::SLOTS_FORMAT
+                | StoreError::SLOTS_STRANGE,
+        } => failed(Code::Internal).with_hint(salvage_first()),
         StoreError::Corrupt { .. } => failed(Code::Internal).with_hint(BACKUP),
         StoreError::Full { .. } => {
             failed(Code::Unavailable).with_hint("make room on its disk, or lower [memory] free_bytes_min in aral.toml")
@@ -69,7 +91,10 @@ pub fn store_failure(error: StoreError) -> Failure {
              restart",
         ),
         StoreError::Io { .. } | StoreError::Busy => failed(Code::Unavailable),
-        StoreError::Version { .. } => failed(Code::ConfigInvalid),
+        StoreError::Version { .. } => failed(Code::ConfigInvalid).with_hint(
+            "if no newer version has ever written to this store, it is damaged: keep a copy of the folder as it is; then see which \
+             records are: `aral memory check`",
+        ),
         StoreError::WrongKey { service: Some(_), .. } => failed(Code::ConfigInvalid).with_hint(
             "if its engine has moved, let the token use the key where it is now; if not, name the key that the store wants in aral.toml, [memory.master_key]",
         ),
@@ -178,6 +203,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_whole_of_a_damaged_store_is_to_be_got_out_before_a_backup_is_read() {
+        for what in [
+            StoreError::DATABASE,
+            StoreError::OLDER,
+            StoreError::LOST,
+            StoreError::SLOTS,
+            StoreError::SLOTS_FORMAT,
+            StoreError::SLOTS_STRANGE,
+        ] {
+            let hint = opening_failure(StoreError::Corrupt { what }, Path::new("/data/store"))
+                .hint
+                .unwrap();
+            let salvage = hint.find(SALVAGE).unwrap();
+            assert!(salvage < hint.find("backup, read after").unwrap(), "{what}: {hint}");
+        }
+        let left = salvage_failure(StoreError::Corrupt {
+            what: StoreError::SLOTS,
+        });
+        assert_eq!(left.hint.as_deref(), Some(BACKUP), "not what has just been tried");
+        // Without its keys nothing of it can be read.
+        let hint = store_failure(StoreError::Corrupt { what: "the keyring" }).hint.unwrap();
+        assert!(!hint.contains("--salvage"), "{hint}");
+    }
+
+    #[test]
     fn who_can_do_something_about_it_is_told_what() {
         let path = || std::path::PathBuf::from("/store");
         for (error, code, hint) in [
@@ -272,7 +322,7 @@ mod tests {
             (
                 StoreError::Corrupt { what: StoreError::LOST },
                 Code::Internal,
-                Some("read a backup: `aral memory import`; without a backup, write what is left"),
+                Some("an older backup, read after that without `--overwrite`"),
             ),
             (
                 StoreError::KeyService(KeyServiceError::NotFound {
@@ -301,7 +351,11 @@ mod tests {
                 Code::ConfigInvalid,
                 Some("enable a transit engine"),
             ),
-            (StoreError::Version { found: 2, known: 1 }, Code::ConfigInvalid, None),
+            (
+                StoreError::Version { found: 2, known: 1 },
+                Code::ConfigInvalid,
+                Some("if no newer version has ever written to this store"),
+            ),
             (StoreError::Cursor, Code::InputInvalid, None),
             (StoreError::Busy, Code::Unavailable, None),
         ] {

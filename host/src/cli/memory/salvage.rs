@@ -59,7 +59,8 @@ pub(super) fn run(arguments: &MemoryExport, configured: &Configured, output: &Ou
     ));
     output.note(&format!(
         "hint: keep the folder as it is; then name an empty one in aral.toml, [memory] dir, and read the backup: `aral memory \
-         import --key BACKUP.pem {out}`"
+         import --key BACKUP.pem {out}`; an older backup, read after that without `--overwrite`, adds what is missing, and what was \
+         deleted since it was made"
     ));
     Ok(Exit::Incomplete)
 }
