@@ -138,7 +138,7 @@ fn run(arguments: &Arguments, output: &Output, spans: &Spans) -> Done {
     match &arguments.verb {
         Verb::Keygen(arguments) => {
             limit(&ProcessLimits::default())?;
-            keygen::run(arguments, output)
+            keygen::run(arguments, &located, output)
         }
         Verb::New(arguments) => new::run(arguments, output),
         Verb::Build(arguments) => build::run(arguments, output),
@@ -174,7 +174,7 @@ fn run(arguments: &Arguments, output: &Output, spans: &Spans) -> Done {
         Verb::Explain(arguments) => explain::run(arguments, &configured()?, output),
         Verb::Memory(arguments::storage::Memory::Keygen(arguments)) => {
             limit(&ProcessLimits::default())?;
-            memory::keygen(arguments, output)
+            memory::keygen(arguments, &located, output)
         }
         Verb::Memory(verb) => of_file(&|configured| memory::run(verb, configured, output)),
         Verb::Secret(verb) => of_file(&|configured| secret::run(verb, configured, output)),

@@ -527,6 +527,33 @@ fn after_rotation_the_new_key_opens_the_store_and_the_old_one_nothing() {
     }
 }
 
+#[test]
+fn the_line_that_names_a_new_key_holds_wherever_it_was_typed() {
+    let desk = desk();
+    put(&desk, "n", &[]).assert("put", 0, &[]);
+    desk.write("keys/README", b"");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let (config, keys) = (desk.path("aral.toml"), desk.path("keys"));
+    for (folder, name) in [
+        (Path::new(&keys), "keys/new.key".to_owned()),
+        (elsewhere.path(), format!("{}/new.key", elsewhere.path().display())),
+    ] {
+        let run = |arguments: &[&str]| -> Value {
+            let mut command = desk.command(&[&["--config", config.as_str(), "--json"][..], arguments].concat());
+            let ended = command.current_dir(folder).output().expect("the program starts");
+            assert!(ended.status.success(), "{ended:?}");
+            serde_json::from_slice(&ended.stdout).expect("JSON")
+        };
+        run(&["memory", "keygen", "new.key"]);
+        let rotated = run(&["memory", "rotate-key", "--to", "new.key"]);
+        let lines: toml::Table = rotated["configuration"].as_str().expect("lines").parse().expect("TOML");
+        let file = lines["memory"]["master_key"]["file"].as_str().expect("a path");
+        assert_eq!(file, name);
+        with_key(&desk, file);
+        assert_eq!(reveal(&desk, "n").stdout, VALUE);
+    }
+}
+
 /// Kills a rotation in the middle; says whether it was.
 fn cut_off(desk: &Desk, to: &str, after: Duration) -> bool {
     let mut child = desk

@@ -22,6 +22,17 @@ fn the_lines_that_name_a_new_key_can_be_pasted() {
     made.assert("a master key", 0, &[]);
     let named = &pasted(&made.stderr)["memory"]["master_key"]["file"];
     assert_eq!(named.as_str(), Some("new.key"));
+    // What is typed in another folder than that of aral.toml means another file there.
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let config = desk.path("aral.toml");
+    let mut command = desk.command(&["--config", &config, "keygen", "dev"]);
+    let made = command
+        .current_dir(elsewhere.path())
+        .output()
+        .expect("the program starts");
+    let trust = &pasted(&String::from_utf8_lossy(&made.stderr))["trust"][0];
+    let there = elsewhere.path().join("dev.pub.pem");
+    assert_eq!(trust["public_key"].as_str(), there.to_str());
 }
 
 #[test]

@@ -28,24 +28,36 @@ impl Located {
                 .or_else(default),
         )
     }
+
+    /// What a line of the configuration calls a file: the way from the folder of the configuration if the file lies below, or else
+    /// the way from the root. A path that is typed begins in the folder where it is typed, and that may be another one.
+    pub(crate) fn name_of(&self, file: &Path) -> Result<PathBuf, Failure> {
+        let file = files::absolute(file)?;
+        let config = self.0.as_deref().map(files::absolute).transpose()?;
+        let folder = config.as_deref().and_then(Path::parent);
+        let below = folder.and_then(|folder| file.strip_prefix(folder).ok());
+        Ok(below.map_or_else(|| file.clone(), Path::to_owned))
+    }
 }
 
 /// The configuration in force.
 #[derive(Debug, Clone)]
 pub(crate) struct Configured {
     pub(crate) config: Config,
-    path: Option<PathBuf>,
+    located: Located,
 }
 
 impl Configured {
     /// Reads the file; without one, the built-in defaults, which allow nothing.
     pub(crate) fn load(located: &Located) -> Result<Self, Failure> {
-        let path = located.0.clone();
-        let config = match &path {
+        let config = match &located.0 {
             Some(path) => Config::load(path)?,
             None => Config::built_in()?,
         };
-        Ok(Self { config, path })
+        Ok(Self {
+            config,
+            located: located.clone(),
+        })
     }
 
     /// The same for a host that calls nothing: it needs no place for records and secrets, does not miss their keys, and has
@@ -74,7 +86,12 @@ impl Configured {
 
     /// The file, if there is one.
     pub(crate) fn path(&self) -> Option<&Path> {
-        self.path.as_deref()
+        self.located.0.as_deref()
+    }
+
+    /// Where it is.
+    pub(crate) fn located(&self) -> &Located {
+        &self.located
     }
 
     /// Why something did not work that a configuration has to say everything about: where no file was read, the hint says so first.
@@ -127,4 +144,24 @@ pub(crate) fn not_believed(given: &Trusting, error: DocumentError) -> Failure {
 pub(crate) fn absent_manifest() -> Failure {
     Failure::new(Code::ConfigInvalid, "there is no manifest")
         .with_hint("make and sign it: `aral manifest build`, `aral manifest sign`; or take it out of [manifests]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_named_from_the_folder_of_the_configuration_and_not_from_here() {
+        let here = std::path::absolute("keys/new.key").unwrap();
+        for (config, file, name) in [
+            (Some("aral.toml"), "keys/new.key", Path::new("keys/new.key")),
+            (Some("keys/aral.toml"), "keys/new.key", Path::new("new.key")),
+            (Some("/etc/aral/aral.toml"), "keys/new.key", here.as_path()),
+            (Some("/etc/aral/aral.toml"), "/etc/aral/new.key", Path::new("new.key")),
+            (None, "keys/new.key", here.as_path()),
+        ] {
+            let located = Located(config.map(PathBuf::from));
+            assert_eq!(located.name_of(Path::new(file)).unwrap(), name, "{config:?}");
+        }
+    }
 }

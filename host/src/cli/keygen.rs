@@ -8,12 +8,13 @@ use aral_runtime::entropy;
 use serde_json::json;
 
 use super::arguments::Keygen;
+use super::configured::Located;
 use super::exit::Exit;
 use super::files;
 use super::output::{Done, Output};
 use super::passphrase;
 
-pub(crate) fn run(arguments: &Keygen, output: &Output) -> Done {
+pub(crate) fn run(arguments: &Keygen, located: &Located, output: &Output) -> Done {
     let named = &arguments.passphrase;
     if !arguments.encrypt && (named.passphrase_file.is_some() || named.passphrase_variable.is_some()) {
         return Err(Failure::new(
@@ -24,6 +25,7 @@ pub(crate) fn run(arguments: &Keygen, output: &Output) -> Done {
         .into());
     }
     let (private_path, public_path) = paths(&arguments.name)?;
+    let name = located.name_of(&public_path)?;
     let key = PrivateKey::from_seed(&entropy::seed32().map_err(Failure::internal)?);
     let public = key.public();
     let encode = |error: KeyError| Failure::internal(error);
@@ -56,7 +58,7 @@ pub(crate) fn run(arguments: &Keygen, output: &Output) -> Done {
     )?;
     output.note(&format!(
         "hint: to trust it, add to aral.toml:\n[[trust]]\npublic_key = {}\nkinds = [\"manifest\", \"persona\"]",
-        quoted(&public_path)
+        quoted(&name)
     ));
     Ok(Exit::Success)
 }

@@ -20,7 +20,7 @@ pub(crate) fn run(verb: &Memory, configured: &Configured, output: &Output) -> Do
     let read = || Desk::open(configured, Opens::ToRead);
     let write = || Desk::open(configured, Opens::ToWrite);
     match verb {
-        Memory::Keygen(arguments) => keygen(arguments, output),
+        Memory::Keygen(arguments) => keygen(arguments, configured.located(), output),
         Memory::Get(arguments) => records::get(arguments, &mut read()?, output),
         Memory::Put(arguments) => {
             // Before the store: nobody waits for it while a person types.
@@ -31,7 +31,7 @@ pub(crate) fn run(verb: &Memory, configured: &Configured, output: &Output) -> Do
         Memory::List(arguments) => records::list(arguments, &mut read()?, output),
         Memory::Stats => stats::run(&mut read()?, output),
         Memory::Check(arguments) => check::run(arguments, &mut read()?, output),
-        Memory::RotateKey(arguments) => keys::rotate(arguments, &mut write()?, output),
+        Memory::RotateKey(arguments) => keys::rotate(arguments, configured.located(), &mut write()?, output),
         Memory::RotateEpoch => keys::rotate_epoch(configured, output),
         Memory::Export(arguments) if arguments.salvage => salvage::run(arguments, configured, output),
         Memory::Export(arguments) => backup::export(arguments, configured, output),

@@ -11,7 +11,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::cli::arguments::storage::{MemoryKeygen, MemoryRotateKey};
-use crate::cli::configured::Configured;
+use crate::cli::configured::{Configured, Located};
 use crate::cli::desk::{Desk, Opens};
 use crate::cli::exit::Exit;
 use crate::cli::files;
@@ -23,11 +23,12 @@ use crate::cli::progress::Progress;
 const TABLE: &str = "[memory.master_key]";
 
 /// A master key, or a pair for backups. It overwrites nothing: what is sealed under a lost key is lost.
-pub(crate) fn keygen(arguments: &MemoryKeygen, output: &Output) -> Done {
+pub(crate) fn keygen(arguments: &MemoryKeygen, located: &Located, output: &Output) -> Done {
     if arguments.backup {
         return backup_pair(&arguments.name, output);
     }
     let path = &arguments.name;
+    let name = located.name_of(path)?;
     let text = MasterKey::generate_text().map_err(Failure::internal)?;
     let id = MasterKey::from_text(text.as_bytes()).map_err(store_failure)?.id();
     files::create_private(path, text.as_bytes())?;
@@ -40,7 +41,7 @@ pub(crate) fn keygen(arguments: &MemoryKeygen, output: &Output) -> Done {
     )?;
     output.note(&format!(
         "hint: to use it, add to aral.toml:\n{TABLE}\nfile = {}",
-        quoted(path)
+        quoted(&name)
     ));
     Ok(Exit::Success)
 }
@@ -67,9 +68,9 @@ fn backup_pair(name: &Path, output: &Output) -> Done {
 }
 
 /// Where the new key is, and the lines that name it.
-fn new_key(arguments: &MemoryRotateKey) -> Result<(verb::NewKey, String), Failure> {
+fn new_key(arguments: &MemoryRotateKey, located: &Located) -> Result<(verb::NewKey, String), Failure> {
     if let Some(path) = &arguments.to {
-        let line = format!("{TABLE}\nfile = {}", quoted(path));
+        let line = format!("{TABLE}\nfile = {}", quoted(&located.name_of(path)?));
         // Whether it is a key is known before the store is asked for anything.
         read_master_key(path)?;
         let text = files::private_text(path)?;
@@ -88,8 +89,8 @@ fn new_key(arguments: &MemoryRotateKey) -> Result<(verb::NewKey, String), Failur
     Ok((verb::NewKey::Transit { mount, key }, line))
 }
 
-pub(super) fn rotate(arguments: &MemoryRotateKey, desk: &mut Desk, output: &Output) -> Done {
-    let (key, lines) = new_key(arguments)?;
+pub(super) fn rotate(arguments: &MemoryRotateKey, located: &Located, desk: &mut Desk, output: &Output) -> Done {
+    let (key, lines) = new_key(arguments, located)?;
     let progress = Progress::counting(output, "sealing anew");
     let rotated = desk.act_long(verb::MemoryRotateKey { key }, &mut |told| {
         progress.follow(&told);
