@@ -63,7 +63,7 @@ impl Audit {
         config: &Config,
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, Failure> {
-        let blinder = Arc::new(keys::blinding(&places.blinding_key)?);
+        let blinder = Arc::new(keys::blinding(places)?);
         let options = LogOptions {
             directory: places.dir.clone(),
             head_file: places.head.clone(),

@@ -1,10 +1,10 @@
 //! The two keys of the log. The one that signs is made at the first start, unless the operator keeps one; the one that
-//! hides is made wherever it is to be. Neither ever replaces one that is there.
+//! hides is made with a new log. Neither ever replaces one that is there, or one that is lost.
 
 use std::path::Path;
 
-use aral_audit::Blinder;
 use aral_audit::blind::BlindError;
+use aral_audit::{AuditLog, Blinder};
 use aral_contract::document::PrivateKey;
 use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
@@ -19,6 +19,17 @@ use crate::disk;
 pub(super) fn signing(places: &AuditPlaces) -> Result<PrivateKey, Failure> {
     let path = &places.key;
     if let Some(public) = &places.public_key {
+        let is_published = || Ok(!is_absent(files::read_path(public, KEY_BYTES_MAX)));
+        if is_lost(path, is_published)? {
+            let (shown, half) = (path.display(), public.display());
+            return Err(wrong(format!(
+                "the key that signs the audit log, `{shown}`, is not there, and its public half, `{half}`, is"
+            ))
+            .with_hint(format!(
+                "put it back from where its copy is kept; to go on with another key, move `{half}` elsewhere, name it there in aral.toml, \
+                 [[trust]]: public_key = \"OLD.pub.pem\" and kinds = [\"checkpoint\"], and a new pair is made"
+            )));
+        }
         make(path)?;
         let key = read(path)?;
         publish(&key, public)?;
@@ -28,12 +39,36 @@ pub(super) fn signing(places: &AuditPlaces) -> Result<PrivateKey, Failure> {
 }
 
 /// The key that hides.
-pub(super) fn blinding(path: &Path) -> Result<Blinder, Failure> {
+pub(super) fn blinding(places: &AuditPlaces) -> Result<Blinder, Failure> {
+    let path = &places.blinding_key;
+    let is_begun = || AuditLog::is_begun(&places.dir).map_err(|error| super::unopened(&error, places));
+    if is_lost(path, is_begun)? {
+        return Err(wrong(format!(
+            "the key that hides what the audit log must not show, `{}`, is not there, and the log, `{}`, is",
+            path.display(),
+            places.dir.display()
+        ))
+        .with_hint(
+            "put it back from where its copy is kept: what the log hides cannot be proven without it; to go on with another key all \
+             the same, make one: `head -c 32 /dev/urandom > FILE`, `chmod 600 FILE`",
+        ));
+    }
     Blinder::load_or_create(path).map_err(|error| match error {
         BlindError::Files(error) => unusable(&error),
         BlindError::Malformed { .. } => wrong(chain(&error)),
         BlindError::Entropy(error) => Failure::internal(error),
     })
+}
+
+/// Whether a key was there and is gone. `is_used` says whether there is what comes after the key, and only then.
+fn is_lost(key: &Path, is_used: impl FnOnce() -> Result<bool, Failure>) -> Result<bool, Failure> {
+    let is_gone = || is_absent(files::read_private(key, KEY_BYTES_MAX));
+    // Looked at once more: another process may have made the key meanwhile, and then what comes after it.
+    Ok(is_gone() && is_used()? && is_gone())
+}
+
+fn is_absent<T>(read: Result<T, FilesError>) -> bool {
+    read.is_err_and(|error| error.is_not_found())
 }
 
 fn make(path: &Path) -> Result<(), Failure> {
@@ -84,7 +119,10 @@ fn publish(key: &PrivateKey, path: &Path) -> Result<(), Failure> {
         "`{}` is not the public half of the key that signs the audit log",
         path.display()
     ))
-    .with_hint("if you replaced the key, keep the old public half elsewhere for the old records, and remove that file"))
+    .with_hint(
+        "put the key back that it is the half of; if you replaced the key, keep the old public half elsewhere for the old records, and \
+         remove that file",
+    ))
 }
 
 fn wrong(message: String) -> Failure {

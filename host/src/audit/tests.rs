@@ -15,7 +15,7 @@ use aral_contract::document::{PublicKey, TrustStore};
 use aral_contract::event::LifecycleChange;
 use aral_orchestration::{Outcome, Request, Session};
 use aral_runtime::SystemClock;
-use aral_runtime::files::FilesError;
+use aral_runtime::files::{self, FilesError};
 use serde_json::json;
 
 use super::*;
@@ -239,6 +239,39 @@ fn keys_are_made_once_and_never_replaced() {
     assert!(failure.hint.unwrap().contains("aral keygen"));
     std::fs::write(state.join("audit.blind"), b"short").unwrap();
     assert!(host(&state, config(|_| ())).unwrap_err().message.contains("32 bytes"));
+}
+
+#[test]
+fn a_key_that_is_lost_is_asked_for_and_no_new_one_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let open = || host(&state, config(|_| ())).map(drop);
+    open().unwrap();
+    let elsewhere = folder.path().join("elsewhere");
+    for (name, there) in [("audit.pem", "audit.pub.pem"), ("audit.blind", "audit")] {
+        let key = state.join(name);
+        std::fs::rename(&key, &elsewhere).unwrap();
+        let failure = open().unwrap_err();
+        assert_eq!(failure.code, Code::ConfigInvalid);
+        let shown = format!("`{}`, is not there", key.display());
+        let because = format!("`{}`, is", state.join(there).display());
+        assert!(
+            failure.message.contains(&shown) && failure.message.ends_with(&because),
+            "{failure}"
+        );
+        assert!(failure.hint.unwrap().starts_with("put it back"));
+        assert!(!key.exists(), "a new one was made");
+        std::fs::rename(&elsewhere, &key).unwrap();
+        open().unwrap();
+    }
+    // Whoever moves the public half away wants another pair, and whoever writes a key that hides another one.
+    let before = std::fs::read(state.join("audit.pem")).unwrap();
+    for name in ["audit.pem", "audit.pub.pem"] {
+        std::fs::remove_file(state.join(name)).unwrap();
+    }
+    files::write_path(&state.join("audit.blind"), &[7; 32], 0o600, files::Replace::Allow).unwrap();
+    open().unwrap();
+    assert_ne!(std::fs::read(state.join("audit.pem")).unwrap(), before);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod tests;
 
 use std::fs::TryLockError;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -25,6 +26,7 @@ use crate::repeats::Repeats;
 use crate::reserve::Reserve;
 use crate::retain::Retention;
 use crate::schema::{AuditEvent, Record};
+use crate::segment;
 use crate::shared::{Shared, State};
 use crate::writer::{Rotation, Writer};
 
@@ -82,6 +84,18 @@ impl AuditLog {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, OpenError> {
         Self::open_with(options, key, blinder, clock, Holds::awaited())
+    }
+
+    /// Whether there is a log in a folder. Then its keys were made before it was begun.
+    ///
+    /// # Errors
+    /// [`OpenError::Files`] and [`OpenError::Segment`], if the folder cannot be looked at.
+    pub fn is_begun(directory: &Path) -> Result<bool, OpenError> {
+        let dir = match files::open_root(directory) {
+            Err(error) if error.is_not_found() => return Ok(false),
+            opened => opened?,
+        };
+        Ok(!segment::list(&dir)?.is_empty())
     }
 
     /// There is a sink for every copy that is wanted, and each holds what it has not delivered.
