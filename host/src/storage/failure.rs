@@ -42,8 +42,8 @@ pub fn opening_failure(error: StoreError, dir: &Path) -> Failure {
         _other => None,
     };
     // The other errors that are of a file name it.
-    let is_unnamed = matches!(error, StoreError::Io { .. });
-    let failure = store_failure(error);
+    let is_unnamed = matches!(error, StoreError::Io { .. } | StoreError::Invalid(_));
+    let failure = unopened(error);
     let message = if is_unnamed {
         format!("`{}`: {}", dir.display(), failure.message)
     } else {
@@ -59,8 +59,20 @@ pub fn opening_failure(error: StoreError, dir: &Path) -> Failure {
 /// Of what is left of a store. Where nothing can be made of that either, a backup is all that there is.
 pub(super) fn salvage_failure(error: StoreError) -> Failure {
     let is_damaged = matches!(error, StoreError::Corrupt { .. });
-    let failure = store_failure(error);
+    let failure = unopened(error);
     if is_damaged { failure.with_hint(BACKUP) } else { failure }
+}
+
+/// What is wrong while a store is opened is what the configuration says of it: nobody has asked for a record yet.
+fn unopened(error: StoreError) -> Failure {
+    let is_of_config = matches!(error, StoreError::Invalid(_));
+    let failure = store_failure(error);
+    let code = if is_of_config {
+        Code::ConfigInvalid
+    } else {
+        failure.code
+    };
+    Failure { code, ..failure }
 }
 
 /// Of a store.
@@ -85,6 +97,8 @@ pub fn store_failure(error: StoreError) -> Failure {
         StoreError::Full { .. } => {
             failed(Code::Unavailable).with_hint("make room on its disk, or lower [memory] free_bytes_min in aral.toml")
         }
+        StoreError::NotAStore { .. } => failed(Code::ConfigInvalid)
+            .with_hint("name an empty folder in aral.toml, [memory]: dir = \"…\", or one that is not there"),
         StoreError::Held { .. } => failed(Code::Unavailable).with_hint("end that process, or wait for its end"),
         StoreError::Io { .. } if disk::takes_no_writes(&error) => failed(Code::Unavailable).with_hint(
             "make room on the disk of the store, or mount it for writing; a server that has the store open takes writes again after a \
@@ -195,6 +209,11 @@ mod tests {
         assert!(no_folder.hint.unwrap().contains("[memory]: dir"));
         let forbidden = opening_failure(lock(io::ErrorKind::PermissionDenied), Path::new("/data/store"));
         assert_eq!((forbidden.code, forbidden.hint), (Code::ConfigInvalid, None));
+        let no_service = opening_failure(StoreError::Invalid("no epochs".to_owned()), Path::new("/data/store"));
+        assert_eq!(
+            (no_service.code, no_service.message.as_str()),
+            (Code::ConfigInvalid, "`/data/store`: no epochs")
+        );
         let other = opening_failure(io(io::ErrorKind::Other), Path::new("/data/store"));
         assert_eq!((other.code, other.hint), (Code::Unavailable, None));
         // Of a store that is open no salvage is taken.
@@ -238,6 +257,11 @@ mod tests {
                 },
                 Code::Unavailable,
                 Some("end that process"),
+            ),
+            (
+                StoreError::NotAStore { path: path() },
+                Code::ConfigInvalid,
+                Some("[memory]: dir = "),
             ),
             (
                 StoreError::WrongKey {

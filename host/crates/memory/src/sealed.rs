@@ -274,8 +274,9 @@ impl SealedStore {
     /// looked through for keys without records, which takes some microseconds for each record.
     ///
     /// # Errors
-    /// [`StoreError::WrongKey`], [`StoreError::Held`], [`StoreError::Version`], [`StoreError::Corrupt`],
-    /// [`StoreError::Files`], [`StoreError::Io`], and what a key service fails with.
+    /// [`StoreError::WrongKey`], [`StoreError::Held`], [`StoreError::NotAStore`], [`StoreError::Version`], [`StoreError::Corrupt`],
+    /// [`StoreError::Files`], [`StoreError::Io`], [`StoreError::Invalid`] without the key service of its epochs, and what a key
+    /// service fails with.
     pub fn open(options: StoreOptions) -> Result<Self, StoreError> {
         open::open(options)
     }

@@ -165,6 +165,12 @@ pub enum StoreError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The folder is somebody else's.
+    #[error("the folder `{}` holds other things and no store", path.display())]
+    NotAStore {
+        /// Which folder.
+        path: PathBuf,
+    },
     /// Another process has the store open.
     #[error("the store `{}` is open in another process: {holder}", path.display())]
     Held {

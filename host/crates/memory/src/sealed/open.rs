@@ -1,6 +1,7 @@
 //! Opening and closing: the folder is made or read, the key is tried, and nothing is touched before that has worked.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -88,6 +89,7 @@ pub(super) const fn pages(options: &StoreOptions) -> u64 {
 
 pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     let dir = files::create_private_dir(&options.path)?;
+    refuse_strange(&dir, &options.path)?;
     let lock = holder::take(&dir, &options.path, &options.holder, &*options.clock)?;
     let found = Keyring::load(&dir)?;
     let is_new = found.is_none();
@@ -189,7 +191,7 @@ fn unlock(mut keyring: Keyring, options: &StoreOptions) -> Result<(Keyring, Keys
 
 /// The keyring comes last: a folder without one is not a store yet.
 fn create(dir: &Dir, options: &StoreOptions) -> Result<(Keyring, Keys), StoreError> {
-    refuse_strange(dir)?;
+    clear(dir)?;
     let store: StoreId = keyring::store_id()?;
     let (entry, root) = RootEntry::make(&store, 1, 1, &[(&options.key, Standing::New)], options.epoch.as_ref())?;
     let content = Content {
@@ -203,24 +205,33 @@ fn create(dir: &Dir, options: &StoreOptions) -> Result<(Keyring, Keys), StoreErr
     Ok((keyring, Keys::new(vec![Arc::new(root)], 1)?))
 }
 
-/// A folder with records and without a keyring has lost it: a new one would make all of them noise for ever. And a folder
-/// with other things is not for a store.
-fn refuse_strange(dir: &Dir) -> Result<(), StoreError> {
-    if dir.exists(tree::NAME) {
-        return Err(StoreError::Corrupt {
-            what: "the store, which has records and no keyring,",
-        });
-    }
+/// A folder with other things is not for a store, and nothing is made in it, not even a lock.
+fn refuse_strange(dir: &Dir, path: &Path) -> Result<(), StoreError> {
     let looking = |error| StoreError::io("look at its folder", error);
+    let mut is_strange = false;
     for entry in dir.entries().map_err(looking)? {
         let name = entry.map_err(looking)?.file_name();
         // What a store leaves that was cut off while it was made.
         let own = name == holder::NAME || name == slots::NAME || name.to_str().is_some_and(files::is_temporary);
         if !own {
-            return Err(StoreError::Invalid(
-                "the folder holds other things and no store: name an empty one, or one that is not there".to_owned(),
-            ));
+            is_strange = true;
+            break;
         }
+    }
+    // Looked at last: another process may be making a store, and then the keyring is there before anything else that is not its own.
+    if is_strange && !dir.exists(keyring::NAME) && !dir.exists(tree::NAME) {
+        return Err(StoreError::NotAStore { path: path.to_owned() });
+    }
+    Ok(())
+}
+
+/// Takes away what a store left that was cut off while it was made. A folder with records and without a keyring has lost it: a new
+/// one would make all of them noise for ever.
+fn clear(dir: &Dir) -> Result<(), StoreError> {
+    if dir.exists(tree::NAME) {
+        return Err(StoreError::Corrupt {
+            what: "the store, which has records and no keyring,",
+        });
     }
     if dir.exists(slots::NAME) {
         dir.remove_file(slots::NAME)

@@ -64,9 +64,10 @@ impl Salvage {
     pub(super) fn open_as(options: StoreOptions, copy: &Path, open: OpenDatabase) -> Result<Self, StoreError> {
         // No folder is made where there is none.
         if !files::open_root(&options.path)?.exists(keyring::NAME) {
-            return Err(StoreError::Invalid(
-                "there is no store in the folder, or none with a keyring, without which it is noise".to_owned(),
-            ));
+            return Err(StoreError::Invalid(format!(
+                "there is no store in `{}`, or none with a keyring, without which it is noise",
+                options.path.display()
+            )));
         }
         let dir = files::create_private_dir(&options.path)?;
         let lock = holder::take_to_read(&dir, &options.path, &options.holder, &*options.clock)?;

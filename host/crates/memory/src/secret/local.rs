@@ -271,6 +271,7 @@ fn failed(reference: &SecretReference, error: StoreError) -> SecretError {
         StoreError::Precondition { .. }
         | StoreError::Quota { .. }
         | StoreError::Invalid(_)
+        | StoreError::NotAStore { .. }
         | StoreError::Cursor
         | StoreError::Corrupt { .. }
         | StoreError::Version { .. }

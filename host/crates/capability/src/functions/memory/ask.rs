@@ -177,6 +177,7 @@ fn told(call: &CallRecord, error: &StoreError) -> Error {
         StoreError::Corrupt { .. }
         | StoreError::Full { .. }
         | StoreError::Io { .. }
+        | StoreError::NotAStore { .. }
         | StoreError::Held { .. }
         | StoreError::Busy
         | StoreError::Version { .. }

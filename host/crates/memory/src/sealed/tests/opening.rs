@@ -281,6 +281,33 @@ fn the_keyring_of_a_store_that_was_not_closed_is_written_once_more() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test lays out folders")]
+fn a_folder_of_somebody_else_is_named_and_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("store");
+    std::fs::create_dir(&store).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(&store, mode).unwrap();
+    lay_file(&folder, "notes.txt", b"");
+    let error = SealedStore::open(options(&folder, 1)).unwrap_err();
+    assert!(
+        matches!(&error, StoreError::NotAStore { path } if *path == store),
+        "{error}"
+    );
+    let entries = std::fs::read_dir(&store).unwrap();
+    let left: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["notes.txt"], "nothing is made in it");
+    // Beside a store it is in nobody's way, and a store that has lost its keyring is no such folder.
+    remove(&folder, "notes.txt");
+    drop(SealedStore::open(options(&folder, 1)).unwrap());
+    lay_file(&folder, "notes.txt", b"");
+    drop(SealedStore::open(options(&folder, 1)).unwrap());
+    remove(&folder, keyring::NAME);
+    let error = SealedStore::open(options(&folder, 1)).unwrap_err();
+    assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+}
+
+#[test]
 fn a_damaged_format_of_one_page_shuts_no_store_and_is_written_anew() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();
