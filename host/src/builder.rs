@@ -11,6 +11,8 @@ use aral_contract::failure::chain;
 use aral_contract::{AuditSink, Clock, Code, Failure, Sampling};
 use aral_memory::{RecordStore, Secrets};
 use aral_orchestration::{Dispatcher, DispatcherParts, Policy};
+use aral_runtime::cache::CacheError;
+use aral_runtime::files::FilesError;
 use aral_runtime::{CompilerKind, Runtime, RuntimeError, SystemClock, process};
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -226,5 +228,45 @@ fn not_made(error: &RuntimeError) -> Failure {
     if disk::takes_no_writes(error) {
         return Failure::new(Code::Unavailable, message).with_hint(disk::MAKE_ROOM);
     }
-    Failure::new(Code::ConfigInvalid, message)
+    let failure = Failure::new(Code::ConfigInvalid, message);
+    match error {
+        // The only file that is read.
+        RuntimeError::Cache(CacheError::KeyMalformed { .. } | CacheError::Files(FilesError::TooLarge { .. })) => {
+            failure.with_hint("remove that file: a new key is made, and every component is compiled once more")
+        }
+        RuntimeError::Cache(_) | RuntimeError::Engine(_) | RuntimeError::Option { .. } => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aral_runtime::files;
+
+    use super::*;
+
+    #[test]
+    fn a_key_of_the_cache_that_is_none_may_be_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let config = Config {
+            audit: None,
+            ..Config::closed().unwrap()
+        };
+        let open = || {
+            let builder = Host::builder().config(config.clone()).state_dir(&state);
+            builder.build().map(drop)
+        };
+        open().unwrap();
+        let key = state.join("cache.key");
+        for bytes in [&b""[..], &[7; 31], &[7; 33]] {
+            files::write_path(&key, bytes, 0o600, files::Replace::Allow).unwrap();
+            let failure = open().unwrap_err();
+            assert_eq!(failure.code, Code::ConfigInvalid);
+            assert!(failure.message.contains(&key.display().to_string()), "{failure}");
+            assert!(failure.hint.unwrap().starts_with("remove that file"));
+        }
+        let dir = files::open_root(&state).unwrap();
+        dir.remove_file("cache.key").unwrap();
+        open().unwrap();
+    }
 }

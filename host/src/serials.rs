@@ -16,12 +16,31 @@ use cap_std::fs::Dir;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// A file, and what it is called in messages.
-type Kept = (&'static str, &'static str);
+/// A file.
+#[derive(Clone, Copy)]
+struct Kept {
+    file: &'static str,
+    /// What it is called in messages.
+    what: &'static str,
+    /// What comes of it where the file is not there.
+    without: &'static str,
+}
 
-const MANIFESTS: Kept = ("serials.json", "the serials of manifests");
-const PERSONAS: Kept = ("personas.json", "the serials of personas");
-const USED: Kept = ("used.json", "what agents have used up");
+const MANIFESTS: Kept = Kept {
+    file: "serials.json",
+    what: "the serials of manifests",
+    without: "manifests that were replaced are taken again",
+};
+const PERSONAS: Kept = Kept {
+    file: "personas.json",
+    what: "the serials of personas",
+    without: "issues of personas that were replaced are taken again",
+};
+const USED: Kept = Kept {
+    file: "used.json",
+    what: "what agents have used up",
+    without: "nothing counts as used up",
+};
 const LOCK: &str = "serials.lock";
 /// Whoever needs both has [`LOCK`] before.
 const USED_LOCK: &str = "used.lock";
@@ -149,17 +168,33 @@ impl SerialFile {
     }
 
     /// A damaged file is an error and not an empty one: forgetting is what an attacker would want.
-    fn read<T: DeserializeOwned + Default>(&self, (file, what): Kept) -> Result<T, Failure> {
-        match self.bytes(file).map_err(|error| broken(what, &chain(&error)))? {
-            Some(bytes) => {
-                serde_json::from_slice(&bytes).map_err(|error| broken(what, &format!("`{file}` is damaged: {error}")))
+    fn read<T: DeserializeOwned + Default>(&self, kept: Kept) -> Result<T, Failure> {
+        match self.bytes(kept.file) {
+            Ok(Some(bytes)) => serde_json::from_slice(&bytes).map_err(|error| self.damaged(kept, &error.to_string())),
+            Ok(None) => Ok(T::default()),
+            Err(FilesError::TooLarge { .. }) => {
+                Err(self.damaged(kept, &format!("it has more than {KEPT_BYTES_MAX} bytes")))
             }
-            None => Ok(T::default()),
+            Err(error) => Err(broken(kept.what, &chain(&error))),
         }
     }
 
+    /// Waiting does not help.
+    fn damaged(&self, kept: Kept, why: &str) -> Failure {
+        let path = self.path.join(kept.file);
+        let failure = broken(kept.what, &format!("`{}` is damaged: {why}", path.display()));
+        Failure {
+            code: Code::Internal,
+            ..failure
+        }
+        .with_hint(format!(
+            "put it back from a copy; without one move it away, and {}",
+            kept.without
+        ))
+    }
+
     /// An error leaves what was there, as far as the disk allows it.
-    fn write<T: Serialize>(&self, (file, what): Kept, value: &T) -> Result<(), Failure> {
+    fn write<T: Serialize>(&self, Kept { file, what, .. }: Kept, value: &T) -> Result<(), Failure> {
         let failed = |error: FilesError| broken(what, &chain(&error));
         let bytes = serde_json::to_vec(value).map_err(Failure::internal)?;
         if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > KEPT_BYTES_MAX {
@@ -250,8 +285,17 @@ mod tests {
         let locked = file.lock(&clock).unwrap();
         let serials = locked.manifests().unwrap();
         assert!(serials.check(signer, &ids, 6).is_err() && serials.check(signer, &ids, 7).is_ok());
-        files::write_path(&state.join(MANIFESTS.0), b"{", 0o600, files::Replace::Allow).unwrap();
-        assert_eq!(locked.manifests().unwrap_err().code, Code::Unavailable);
+        let path = state.join(MANIFESTS.file);
+        files::write_path(&path, b"{", 0o600, files::Replace::Allow).unwrap();
+        let damaged = locked.manifests().unwrap_err();
+        assert_eq!(damaged.code, Code::Internal, "waiting does not help");
+        let told = format!("`{}` is damaged", path.display());
+        assert!(damaged.message.contains(&told), "{damaged}");
+        let hint = damaged.hint.unwrap();
+        assert!(
+            hint.contains("from a copy") && hint.ends_with(MANIFESTS.without),
+            "{hint}"
+        );
     }
 
     #[expect(clippy::disallowed_methods, reason = "a test lays out folders")]
@@ -260,7 +304,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("state");
         let file = SerialFile::open(&state).unwrap();
-        for name in [LOCK, PERSONAS.0] {
+        for name in [LOCK, PERSONAS.file] {
             std::fs::create_dir(state.join(name)).unwrap();
             let refused = match file.lock(&SystemClock::new()) {
                 Ok(locked) => locked.personas().map(drop),

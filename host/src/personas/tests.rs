@@ -588,7 +588,7 @@ async fn what_cannot_be_kept_is_tried_again_without_another_call() {
     drop(held);
     until(is_awaited).await;
     // What stands in the way now is said too, and that nothing does any more.
-    until(|| parts.unkept.reason().contains("`used.json` is damaged")).await;
+    until(|| parts.unkept.reason().contains("used.json` is damaged")).await;
     files::write_path(&state.join("used.json"), b"{}", 0o600, files::Replace::Allow).unwrap();
     until(|| is_kept(&state)).await;
     until(|| parts.unkept.reason().is_empty()).await;
@@ -603,8 +603,9 @@ fn damage_to_what_is_kept_is_no_reason_to_forget_it() {
     for file in ["personas.json", "used.json"] {
         files::write_path(&state.join(file), b"{", 0o600, files::Replace::Allow).unwrap();
         let failure = fixture.host.session(&persona_of(1, &json!({}))).unwrap_err();
-        assert_eq!(failure.code, Code::Unavailable);
-        assert!(failure.message.contains(&format!("`{file}` is damaged")), "{failure}");
+        assert_eq!(failure.code, Code::Internal);
+        let told = format!("`{}` is damaged", state.join(file).display());
+        assert!(failure.message.contains(&told), "{failure}");
         files::write_path(&state.join(file), b"{}", 0o600, files::Replace::Allow).unwrap();
     }
 }
