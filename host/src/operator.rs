@@ -6,6 +6,7 @@ mod check;
 mod hidden;
 mod memory;
 mod moves;
+mod put;
 mod salvage;
 mod secrets;
 
@@ -26,10 +27,10 @@ use crate::storage::{LazyStore, Storage};
 pub use check::{DamagedRecord, MemoryCheck, StoreChecked};
 pub use hidden::Hidden;
 pub use memory::{
-    MemoryDelete, MemoryGet, MemoryList, MemoryPut, MemoryStats, NamespaceStats, RecordAnswer, RecordPage, SecretStats,
-    Stats,
+    MemoryDelete, MemoryGet, MemoryList, MemoryStats, NamespaceStats, RecordAnswer, RecordPage, SecretStats, Stats,
 };
 pub use moves::{Exported, Imported, MemoryExport, MemoryImport, MemoryRotateEpoch, MemoryRotateKey, NewKey, Rotated};
+pub use put::{MemoryPut, RecordWritten};
 pub use salvage::{MemorySalvage, Salvaged};
 pub use secrets::{SecretAnswer, SecretDelete, SecretGet, SecretList, SecretNames, SecretPut, SecretStored};
 

@@ -264,6 +264,38 @@ fn writing_can_depend_on_what_is_there() {
 }
 
 #[test]
+fn writing_over_a_record_makes_it_no_less_sensitive_unless_it_is_said_so() {
+    let desk = desk();
+    let written = |more: &[&str]| {
+        let run = put(&desk, "n", more);
+        assert_eq!(run.code, 0, "{run:#?}");
+        let is_warned = run.stderr.contains("what was there before was to be gone at ");
+        (run.object()["classification"].clone(), is_warned)
+    };
+    for (more, classification, is_warned) in [
+        (&[][..], "confidential", false),
+        (&["--classification", "secret", "--ttl", "9000"], "secret", false),
+        (&["--ttl", "9000"], "secret", false),
+        (&[], "secret", true),
+        (&[], "secret", false),
+        (&["--classification", "public"], "public", false),
+        (&[], "confidential", false),
+    ] {
+        assert_eq!(written(more), (json!(classification), is_warned), "{more:?}");
+    }
+}
+
+#[test]
+fn a_record_that_is_damaged_may_have_been_secret() {
+    let desk = desk();
+    put(&desk, "a", &[]).assert("put", 0, &[]);
+    damage_first(&desk);
+    let written = put(&desk, "a", &[]);
+    written.assert("it can be replaced", 0, &[]);
+    assert_eq!(written.object()["classification"], "secret");
+}
+
+#[test]
 fn a_place_of_the_store_that_is_no_folder_is_a_wrong_configuration() {
     let desk = desk();
     desk.write("file", b"something");

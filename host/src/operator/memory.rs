@@ -1,4 +1,4 @@
-//! Records, one by one: read, write, delete, list, and what the store says of itself.
+//! Records, one by one: read, delete, list, and what the store says of itself.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use aral_contract::event::MemoryOperation;
 use aral_contract::id::Namespace;
 use aral_contract::{Classification, Code, EventKind, Failure};
 use aral_memory::record::PAGE_NAMES_MAX;
-use aral_memory::{LocalSecrets, Precondition, Quota, RecordName, RecordStore, SealedStore, StoreError, Write};
+use aral_memory::{LocalSecrets, Precondition, RecordName, RecordStore, SealedStore, StoreError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -41,26 +41,6 @@ pub struct RecordAnswer {
     pub expires_at: Option<Timestamp>,
     /// The value, if that was asked for.
     pub value: Option<Hidden>,
-}
-
-/// Writes a record.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MemoryPut {
-    /// In which namespace.
-    pub namespace: Namespace,
-    /// Its name there.
-    pub name: String,
-    /// The value.
-    pub value: Hidden,
-    /// Seconds until it is gone; none: it stays.
-    pub ttl_seconds: Option<u64>,
-    /// How sensitive it is.
-    pub classification: Classification,
-    /// Only if there is none.
-    pub if_absent: bool,
-    /// Only if the one that is there has this version.
-    pub if_version: Option<u64>,
 }
 
 /// Deletes a record and destroys its key.
@@ -184,32 +164,6 @@ impl Act for MemoryGet {
     }
 }
 
-impl Act for MemoryPut {
-    const PATH: &'static str = "/v1/memory/put";
-    type Answer = u64;
-
-    fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
-        let name = record_name(&self.name)?;
-        let (namespace, classification) = (self.namespace, self.classification);
-        let bytes = self.value.expose().len() as u64;
-        let write = Write {
-            name: name.clone(),
-            value: self.value.into_inner(),
-            ttl_seconds: self.ttl_seconds,
-            classification,
-            precondition: match self.if_version {
-                Some(version) => Precondition::Version(version),
-                None if self.if_absent => Precondition::Absent,
-                None => Precondition::Any,
-            },
-        };
-        operator.noting(&namespace, Some(&name), MemoryOperation::Write, false, |records| {
-            let version = records.put(&namespace, write, &Quota::UNLIMITED)?;
-            Ok((version, (Some(classification), bytes)))
-        })
-    }
-}
-
 impl Act for MemoryDelete {
     const PATH: &'static str = "/v1/memory/delete";
     type Answer = Option<Classification>;
@@ -301,12 +255,12 @@ fn nameless(store: &SealedStore) -> Result<Option<u64>, Failure> {
 }
 
 /// What is known of what was done: how sensitive it is, and how much.
-type Facts = (Option<Classification>, u64);
+pub(super) type Facts = (Option<Classification>, u64);
 
 impl Operator {
     /// Notes what was done, or why not, and hands the answer on. What hands out a value or changes something has an answer once that
     /// is kept.
-    fn noting<T>(
+    pub(super) fn noting<T>(
         &self,
         namespace: &Namespace,
         name: Option<&RecordName>,
@@ -341,7 +295,7 @@ impl Operator {
     }
 }
 
-fn record_name(text: &str) -> Result<RecordName, Failure> {
+pub(super) fn record_name(text: &str) -> Result<RecordName, Failure> {
     text.parse()
         .map_err(|error: aral_memory::record::RecordNameError| Failure::new(Code::InputInvalid, error.to_string()))
 }

@@ -94,9 +94,10 @@ pub(crate) struct MemoryPut {
     /// Seconds until the record is gone; without it, it stays
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=TTL_SECONDS_MAX))]
     pub(crate) ttl: Option<u64>,
-    /// How sensitive it is: public, internal, confidential or secret
-    #[arg(long, value_name = "WORD", default_value_t = Classification::Confidential)]
-    pub(crate) classification: Classification,
+    /// How sensitive it is: public, internal, confidential or secret; without it as the record that is there, and at least
+    /// confidential
+    #[arg(long, value_name = "WORD")]
+    pub(crate) classification: Option<Classification>,
     /// Only if there is no such record
     #[arg(long, conflicts_with = "if_version")]
     pub(crate) if_absent: bool,

@@ -67,22 +67,29 @@ pub(super) fn put(arguments: &MemoryPut, value: Zeroizing<Vec<u8>>, desk: &mut D
         if_absent: arguments.if_absent,
         if_version: arguments.if_version,
     });
-    let version = written.map_err(|failure| conflict("written", namespace, name, failure))?;
+    let written = written.map_err(|failure| conflict("written", namespace, name, failure))?;
     output.answer(
         &format!(
-            "wrote {} in {namespace}: {bytes} bytes, version {version}, {}",
+            "wrote {} in {namespace}: {bytes} bytes, version {}, {}",
             text::line(name.as_str()),
-            arguments.classification
+            written.version,
+            written.classification
         ),
         &json!({
             "namespace": namespace,
             "name": name.as_str(),
             "bytes": bytes,
-            "version": version,
-            "classification": arguments.classification,
+            "version": written.version,
+            "classification": written.classification,
             "ttl_seconds": arguments.ttl,
+            "expiry_lost": written.expiry_lost,
         }),
     )?;
+    if let Some(was) = written.expiry_lost {
+        output.warn(&format!(
+            "what was there before was to be gone at {was}, and this stays: if it is to be gone too, write it again with `--ttl SECONDS`"
+        ));
+    }
     Ok(Exit::Success)
 }
 
