@@ -727,6 +727,7 @@ fn each_act_is_a_record_of_its_own_however_many_there_are() {
                 rule,
                 subject,
                 source: None,
+                reason: None,
             },
         });
     };
