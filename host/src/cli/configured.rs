@@ -98,7 +98,7 @@ impl Configured {
     /// Whoever stands in another folder than that of the file looks for the mistake in a file that is fine.
     pub(crate) fn told_of_no_file(&self, failure: Failure) -> Failure {
         let may_be_of_it = matches!(failure.code, Code::ConfigInvalid | Code::Unavailable);
-        if self.path.is_some() || !may_be_of_it {
+        if self.path().is_some() || !may_be_of_it {
             return failure;
         }
         let none = format!(

@@ -555,7 +555,7 @@ fn what_hands_out_or_changes_a_record_answers_once_that_is_kept() {
         name: "a".to_owned(),
         value: Hidden::new(Zeroizing::new(b"value".to_vec())),
         ttl_seconds: None,
-        classification: Classification::Internal,
+        classification: Some(Classification::Internal),
         if_absent: false,
         if_version: None,
     };
