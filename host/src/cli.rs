@@ -16,6 +16,7 @@ mod session;
 mod stderr;
 mod text;
 mod trail;
+mod usage;
 mod value;
 mod watch;
 
@@ -100,9 +101,7 @@ fn refuse(error: &clap::Error) -> Exit {
         return Exit::Success;
     }
     if std::env::args_os().any(|argument| argument == "--json") {
-        let text = error.to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-        let failure = Failure::new(Code::ConfigInvalid, message).with_hint("`aral --help`");
+        let failure = usage::failure(error, std::env::args_os().skip(1));
         let object = json!({"error": failure_object(&failure)});
         let _nobody_to_tell = Output::new(true, true, true).failure(&failure, &object);
     } else {

@@ -171,6 +171,12 @@ fn with_json_there_is_one_object_whatever_happens() {
         let expected = ["code", "hint", "message", "retry_after_ms", "trace_id"];
         assert_eq!(members, expected, "{arguments:?}");
     }
+    let missing = object(&desk.aral(&["memory", "rotate-key", "--json"]))["error"].clone();
+    assert!(
+        missing["message"].as_str().is_some_and(|text| text.contains("--to")),
+        "{missing}"
+    );
+    assert_eq!(missing["hint"], "`aral memory rotate-key --help`");
     for arguments in [
         &["explain"][..],
         &["doctor"],
