@@ -7,10 +7,10 @@ use aral_contract::Code;
 use aral_runtime::files::FilesError;
 
 /// What to do about one that takes no writes.
-pub(crate) const MAKE_ROOM: &str = "make room on the disk of this file, or mount it for writing";
+pub const MAKE_ROOM: &str = "make room on the disk of this file, or mount it for writing";
 
 /// It has no room.
-pub(crate) fn is_full(error: &(dyn Error + 'static)) -> bool {
+pub fn is_full(error: &(dyn Error + 'static)) -> bool {
     matches!(
         said(error),
         Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
@@ -18,12 +18,12 @@ pub(crate) fn is_full(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// It takes no writes: it has no room, or is mounted to be read alone.
-pub(crate) fn takes_no_writes(error: &(dyn Error + 'static)) -> bool {
+pub fn takes_no_writes(error: &(dyn Error + 'static)) -> bool {
     is_full(error) || said(error) == Some(io::ErrorKind::ReadOnlyFilesystem)
 }
 
 /// Of a file that cannot be used: whether its disk is what is wrong, or what the configuration says of it.
-pub(crate) fn code(error: &FilesError) -> Code {
+pub fn code(error: &FilesError) -> Code {
     if error.is_of_disk() {
         Code::Unavailable
     } else {

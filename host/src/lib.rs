@@ -38,7 +38,7 @@ pub mod audit;
 mod builder;
 mod components;
 pub mod config;
-mod disk;
+pub mod disk;
 mod ending;
 pub mod environment;
 mod events;

@@ -4,8 +4,10 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use aral_contract::document::PublicKey;
+use aral_contract::failure::chain;
 use aral_contract::limits::{COMPONENT_BYTES_MAX, DOCUMENT_BYTES_MAX};
 use aral_contract::{Code, Failure};
+use aral_host::disk;
 pub(crate) use aral_runtime::files::is_there;
 use aral_runtime::files::{self, FilesError, Replace};
 use zeroize::Zeroizing;
@@ -17,21 +19,27 @@ const INPUT_BYTES_MAX: u64 = 64 << 20;
 
 /// What the user gets to read of a file that was refused.
 pub(crate) fn failure(error: FilesError) -> Failure {
-    let cause = std::error::Error::source(&error)
-        .map(|cause| format!(": {cause}"))
-        .unwrap_or_default();
-    let failure = Failure::new(Code::ConfigInvalid, format!("{error}{cause}"));
-    match error {
-        FilesError::Exists { .. } => failure.with_hint("choose another name, or remove the file first"),
-        FilesError::Io { .. }
-        | FilesError::TooLarge { .. }
-        | FilesError::NotAFile { .. }
-        | FilesError::Owner { .. }
-        | FilesError::Mode { .. } => failure,
+    let hint = match &error {
+        FilesError::Exists { .. } => Some("choose another name, or remove the file first".to_owned()),
+        error if disk::takes_no_writes(error) => Some(disk::MAKE_ROOM.to_owned()),
+        error => error.fix(),
+    };
+    Failure {
+        hint,
+        ..Failure::new(disk::code(&error), chain(&error))
     }
 }
 
-/// The same of an answer that did not find its way out: its disk is full, or broken, and nothing that the user wrote is wrong.
+/// The same where the system said no to `action`.
+pub(crate) fn refused(action: &'static str, path: &Path, source: io::Error) -> Failure {
+    failure(FilesError::Io {
+        action,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// An answer did not find its way out: its disk is full, or broken, and nothing that the user wrote is wrong.
 pub(crate) fn unwritten(what: &str, error: &io::Error) -> Failure {
     Failure::new(Code::Unavailable, format!("{what} cannot be written: {error}"))
         .with_hint("make room where it goes, or have it go somewhere else")
@@ -96,12 +104,12 @@ pub(crate) fn input(argument: &str) -> Result<Vec<u8>, Failure> {
 }
 
 fn read(path: &Path, bytes_max: u64, too_large: Code) -> Result<Vec<u8>, Failure> {
-    files::read_path(path, bytes_max).map_err(|error| {
-        let code = match &error {
-            FilesError::TooLarge { .. } => too_large,
-            _unreadable => Code::ConfigInvalid,
-        };
-        Failure { code, ..failure(error) }
+    files::read_path(path, bytes_max).map_err(|error| match error {
+        FilesError::TooLarge { .. } => Failure {
+            code: too_large,
+            ..failure(error)
+        },
+        unreadable => failure(unreadable),
     })
 }
 
@@ -144,18 +152,17 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 /// Makes a folder with files in it and below it. The folder must not exist yet.
 pub(crate) fn create_tree(folder: &Path, texts: &[(&str, String)]) -> Result<(), Failure> {
     let (parent, name) = files::open_parent(folder).map_err(failure)?;
-    let io = |action: &str, what: &Path| {
-        let what = what.display().to_string();
-        let action = action.to_owned();
-        move |error: io::Error| Failure::new(Code::ConfigInvalid, format!("cannot {action} `{what}`: {error}"))
-    };
-    parent.create_dir(&name).map_err(io("make", folder))?;
-    let dir = parent.open_dir(&name).map_err(io("open", folder))?;
+    parent
+        .create_dir(&name)
+        .map_err(|error| refused("make", folder, error))?;
+    let dir = parent.open_dir(&name).map_err(|error| refused("open", folder, error))?;
     for (name, text) in texts {
         if let Some(inner) = Path::new(name).parent().filter(|inner| *inner != Path::new("")) {
-            dir.create_dir_all(inner).map_err(io("make", inner))?;
+            dir.create_dir_all(inner)
+                .map_err(|error| refused("make", &folder.join(inner), error))?;
         }
-        dir.write(name, text).map_err(io("write", Path::new(name)))?;
+        dir.write(name, text)
+            .map_err(|error| refused("write", &folder.join(name), error))?;
     }
     Ok(())
 }
@@ -164,10 +171,7 @@ pub(crate) fn create_tree(folder: &Path, texts: &[(&str, String)]) -> Result<(),
 pub(crate) fn ensure_folder(path: &Path) -> Result<(), Failure> {
     let (parent, name) = files::open_parent(path).map_err(failure)?;
     match parent.create_dir(&name) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Failure::new(
-            Code::ConfigInvalid,
-            format!("cannot make `{}`: {error}", path.display()),
-        )),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(refused("make", path, error)),
         Ok(()) | Err(_) => Ok(()),
     }
 }
@@ -229,6 +233,32 @@ mod tests {
         let too_large = read(Path::new("/proc/self/status"), 8, Code::ComponentTooLarge).unwrap_err();
         assert_eq!(too_large.code, Code::ComponentTooLarge);
         assert!(too_large.message.contains("more than 8 bytes"), "{}", too_large.message);
+    }
+
+    #[test]
+    fn a_disk_that_takes_no_writes_is_no_wrong_argument() {
+        let written = |kind: io::ErrorKind| refused("write", Path::new("keys.pem"), kind.into());
+        for kind in [
+            io::ErrorKind::StorageFull,
+            io::ErrorKind::QuotaExceeded,
+            io::ErrorKind::ReadOnlyFilesystem,
+        ] {
+            let failure = written(kind);
+            assert_eq!(failure.code, Code::Unavailable, "{failure}");
+            assert!(failure.message.starts_with("cannot write `keys.pem`: "), "{failure}");
+            assert_eq!(failure.hint.as_deref(), Some(disk::MAKE_ROOM));
+        }
+        let denied = written(io::ErrorKind::PermissionDenied);
+        assert_eq!((denied.code, denied.hint), (Code::ConfigInvalid, None));
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused_with_the_command_that_closes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = folder.path().join("key.pem");
+        create(&open, b"k").unwrap();
+        let hint = private_text(&open).unwrap_err().hint;
+        assert_eq!(hint, Some(format!("chmod 600 {}", open.display())));
     }
 
     #[test]

@@ -109,6 +109,7 @@ impl FilesError {
             io::ErrorKind::NotFound
                 | io::ErrorKind::NotADirectory
                 | io::ErrorKind::IsADirectory
+                | io::ErrorKind::AlreadyExists
                 | io::ErrorKind::PermissionDenied
                 | io::ErrorKind::InvalidFilename
                 | io::ErrorKind::InvalidInput

@@ -90,7 +90,7 @@ pub(super) fn export(arguments: &AuditExport, configured: &Configured, output: &
     let folder = folder(&arguments.place, configured)?;
     let found = records(&folder, filter(&arguments.which)).map_err(|error| read_failure(&error))?;
     let written = machine_files::stream_private(&arguments.out, |file| {
-        let failed = |error: std::io::Error| Stopped::Failure(files::unwritten("the export", &error));
+        let failed = |error: std::io::Error| Stopped::Failure(files::refused("write", &arguments.out, error));
         let mut buffered = BufWriter::new(file);
         let mut count = 0u64;
         for found in found {

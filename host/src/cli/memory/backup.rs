@@ -50,7 +50,7 @@ pub(super) fn write<T>(
 ) -> Result<T, Failure> {
     let written = machine_files::stream_private(out, |file| -> Result<_, Failed> {
         let mut buffered = BufWriter::new(file);
-        let unwritten = |error: std::io::Error| files::unwritten("the backup", &error);
+        let unwritten = |error: std::io::Error| files::refused("write", out, error);
         let done = act(&mut |told| {
             progress.follow(&told);
             match told {

@@ -75,6 +75,7 @@ fn a_disk_that_says_no_is_told_from_a_path_that_is_wrong() {
         (libc::ENOENT, false),
         (libc::ENOTDIR, false),
         (libc::EISDIR, false),
+        (libc::EEXIST, false),
         (libc::EACCES, false),
         (libc::EPERM, false),
         (libc::ENAMETOOLONG, false),
