@@ -127,10 +127,47 @@ fn moved(desk: Desk, capability: &str) -> Desk {
         "source/capability.toml",
         text.replace("/srv/", &format!("{}/", desk.root())).as_bytes(),
     );
+    // It is signed, and would not be written over.
+    std::fs::remove_file(desk.path("manifest.json")).expect("a file");
     desk.aral(&["manifest", "build", "source"]).assert(capability, 0, &[]);
     desk.aral(&["manifest", "sign", "manifest.json", "--key", "key.pem", "--serial", "1"])
         .assert(capability, 0, &[]);
     desk
+}
+
+#[test]
+fn a_build_writes_over_an_unsigned_manifest_and_over_nothing_else() {
+    let desk = desk("echo", &[]);
+    let build = |out: &str| desk.aral(&["manifest", "build", "source", "--out", out]);
+    for _again in 0..2 {
+        build("new.json").assert("an unsigned manifest", 0, &["hint: sign it"]);
+    }
+    desk.write("site/manifest.json", br#"{"name":"my web app"}"#);
+    desk.write("empty.json", b"");
+    for name in [
+        "site/manifest.json",
+        "empty.json",
+        "key.pem",
+        "persona.json",
+        "source/capability.toml",
+        "manifest.json",
+    ] {
+        let before = std::fs::read(desk.path(name)).expect("a file");
+        let refused = build(name);
+        refused.assert(name, 2, &[&format!("`{name}` exists already"), "hint: "]);
+        assert_eq!(std::fs::read(desk.path(name)).expect("a file"), before, "{name}");
+        assert_eq!(
+            refused.stderr.contains("a signed manifest is there"),
+            name == "manifest.json"
+        );
+    }
+    build("source").assert("a folder", 2, &["`source`"]);
+    assert!(
+        !Path::new(&desk.path("site/components")).exists(),
+        "nothing was written"
+    );
+    desk.aral(&["manifest", "verify", "manifest.json"])
+        .assert("it is signed still", 0, &[]);
 }
 
 #[test]

@@ -234,7 +234,8 @@ pub(crate) struct ManifestBuild {
     /// Folders that hold a `capability.toml`, or such files
     #[arg(required = true, value_name = "FOLDER|capability.toml", value_hint = ValueHint::AnyPath)]
     pub(crate) sources: Vec<PathBuf>,
-    /// Where the manifest goes; the components go to `components/<digest>.wasm` beside it
+    /// Where the manifest goes; the components go to `components/<digest>.wasm` beside it. Only an unsigned manifest is
+    /// written over
     #[arg(long, value_name = "FILE", default_value = "manifest.json", value_hint = ValueHint::FilePath)]
     pub(crate) out: PathBuf,
 }

@@ -130,8 +130,30 @@ pub(crate) fn is_folder(path: &Path) -> Result<bool, FilesError> {
 
 /// Refuses a path at which something is.
 pub(crate) fn refuse_existing(path: &Path) -> Result<(), Failure> {
-    let exists = || failure(FilesError::Exists { path: path.to_owned() });
-    if is_there(path) { Err(exists()) } else { Ok(()) }
+    if is_there(path) { Err(exists(path)) } else { Ok(()) }
+}
+
+/// What is there is not written over.
+pub(crate) fn exists(path: &Path) -> Failure {
+    failure(FilesError::Exists { path: path.to_owned() })
+}
+
+/// What is in a file that a new document would replace; none: no file is there. Anything but a file that could be a document is
+/// refused. A pipe is not waited for.
+pub(crate) fn replaced(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+    if is_absent(path) {
+        return Ok(None);
+    }
+    let read = files::canonical(path).and_then(|found| {
+        let (dir, name) = files::open_parent(&found)?;
+        let folder = found.parent().unwrap_or(&found);
+        files::read_capped(&dir, &name, DOCUMENT_BYTES_MAX as u64).map_err(|error| error.below(folder))
+    });
+    match read {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error @ FilesError::Io { .. }) => Err(failure(error)),
+        Err(_no_document) => Err(exists(path)),
+    }
 }
 
 /// Writes a file that must not exist yet.

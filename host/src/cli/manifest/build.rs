@@ -8,9 +8,10 @@ use aral_capability::manifest::source::Described;
 use aral_capability::manifest::{self, CapabilityToml};
 use aral_capability::registry::compile_failure;
 use aral_capability::{Descriptor, Inspection, describe};
+use aral_contract::document::{Kind, json as strict};
 use aral_contract::{Clock as _, Failure, Metering};
 use aral_runtime::{Runtime, SystemClock};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::verify::COMPONENTS;
 use crate::cli::arguments::ManifestBuild;
@@ -31,6 +32,8 @@ struct Found {
 }
 
 pub(crate) fn run(arguments: &ManifestBuild, output: &Output) -> Done {
+    // Before the components are described, which takes a while.
+    refuse_loss(&arguments.out)?;
     let runtime = session::plain_runtime()?;
     let progress = Progress::start(output, "describing");
     let mut found = Vec::new();
@@ -67,6 +70,21 @@ pub(crate) fn run(arguments: &ManifestBuild, output: &Output) -> Done {
     )?;
     output.note(&format!("hint: sign it: `aral manifest sign {shown} --key KEY.pem`"));
     Ok(Exit::Success)
+}
+
+/// Refuses to write over anything but what building leaves there: a manifest that nobody signed.
+fn refuse_loss(out: &Path) -> Result<(), Failure> {
+    let Some(bytes) = files::replaced(out)? else {
+        return Ok(());
+    };
+    let document = strict::parse(&bytes).unwrap_or_default();
+    let is_manifest = document.get("schema").and_then(Value::as_str) == Some(Kind::Manifest.schema());
+    match (is_manifest, document.get("signature")) {
+        (true, None) => Ok(()),
+        (true, Some(_)) => Err(files::exists(out)
+            .with_hint("a signed manifest is there, and a new one is unsigned: name another file with `--out`, or remove that one first")),
+        (false, _) => Err(files::exists(out)),
+    }
 }
 
 fn find(source: &Path, runtime: &Runtime) -> Result<Found, Failure> {
