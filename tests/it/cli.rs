@@ -384,6 +384,24 @@ fn a_manifest_may_be_a_link_that_leaves_its_folder() {
 }
 
 #[test]
+fn a_document_is_signed_where_its_link_leads_and_stays_as_closed_as_it_was() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    for (kind, file) in [("manifest", "manifest.json"), ("persona", "persona.json")] {
+        desk.private(file);
+        let link = desk.path(&format!("link-{file}"));
+        std::os::unix::fs::symlink(file, &link).expect("a link");
+        let signed = desk.aral(&[kind, "sign", &link, "--key", "key.pem", "--serial", "7", "--json"]);
+        signed.assert(kind, 0, &[]);
+        assert!(std::fs::symlink_metadata(&link).expect("a link").is_symlink(), "{file}");
+        let metadata = std::fs::metadata(desk.path(file)).expect("a file");
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600, "{file}");
+        let document: Value = serde_json::from_slice(&std::fs::read(desk.path(file)).expect("a file")).expect("JSON");
+        assert_eq!(document["serial"], 7, "{file}");
+    }
+}
+
+#[test]
 fn doctor_refuses_what_a_server_would_refuse_at_its_start() {
     let desk = Desk::new();
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());

@@ -166,9 +166,14 @@ pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     files::write_path(path, bytes, 0o600, Replace::Refuse).map_err(failure)
 }
 
-/// Writes a file, whole, in place of the old one.
+/// Writes a file, whole, in place of the old one: where a link leads, and with the mode that is there.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    files::write_path(path, bytes, 0o644, Replace::Allow).map_err(failure)
+    let place = match files::canonical(path) {
+        Err(error) if error.is_not_found() => path.to_owned(),
+        found => found.map_err(failure)?,
+    };
+    let mode = rustix::fs::stat(&place).map_or(0o644, |old| old.st_mode & 0o777);
+    files::write_path(&place, bytes, mode, Replace::Allow).map_err(failure)
 }
 
 /// Makes a folder with files in it and below it. The folder must not exist yet.
@@ -297,6 +302,20 @@ mod tests {
         let twice = create_private(&private, b"other").unwrap_err();
         assert!(twice.hint.is_some() && text(&private).unwrap() == "k");
         assert!(refuse_existing(&private).is_err());
+    }
+
+    #[test]
+    fn what_is_replaced_stays_behind_its_link_and_as_closed_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        create_private(&at("real.json"), b"old").unwrap();
+        std::os::unix::fs::symlink("real.json", at("link.json")).unwrap();
+        replace(&at("link.json"), b"new").unwrap();
+        assert_eq!(text(&at("real.json")).unwrap(), "new");
+        assert!(files::canonical(&at("link.json")).unwrap().ends_with("real.json"));
+        assert_eq!(rustix::fs::stat(at("real.json")).unwrap().st_mode & 0o777, 0o600);
+        replace(&at("other.json"), b"first").unwrap();
+        assert_eq!(text(&at("other.json")).unwrap(), "first");
     }
 
     #[test]
