@@ -4,6 +4,7 @@ pub(crate) mod audit;
 pub(crate) mod persona;
 pub(crate) mod policy;
 pub(crate) mod storage;
+mod written;
 
 use std::path::PathBuf;
 
@@ -236,7 +237,7 @@ pub(crate) struct ManifestBuild {
     pub(crate) sources: Vec<PathBuf>,
     /// Where the manifest goes; the components go to `components/<digest>.wasm` beside it. Only an unsigned manifest is
     /// written over
-    #[arg(long, value_name = "FILE", default_value = "manifest.json", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", default_value = "manifest.json", value_parser = written::file(), value_hint = ValueHint::FilePath)]
     pub(crate) out: PathBuf,
 }
 
@@ -354,7 +355,7 @@ pub(crate) struct Run {
     #[arg(long, short, value_name = "JSON|@FILE|-", default_value = "{}")]
     pub(crate) input: String,
     /// Record what the component reaches for, and write the least-privilege entry that covers it, for a person to read
-    #[arg(long, value_name = "OUT.toml", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "OUT.toml", value_parser = written::file(), value_hint = ValueHint::FilePath)]
     pub(crate) observe: Option<PathBuf>,
     /// Say that this is development: nobody signed for this component
     #[arg(long)]

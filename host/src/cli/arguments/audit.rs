@@ -7,6 +7,8 @@ use aral_contract::{CapabilityId, PersonaId, TraceId};
 use clap::{Args, Subcommand, ValueHint};
 use jiff::Timestamp;
 
+use super::written;
+
 /// What to do with the audit log.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Audit {
@@ -73,7 +75,7 @@ pub(crate) struct AuditProve {
     #[command(flatten)]
     pub(crate) place: Place,
     /// Where the receipt goes, a file that must not exist; without it standard output
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", value_parser = written::file(), value_hint = ValueHint::FilePath)]
     pub(crate) out: Option<PathBuf>,
 }
 
@@ -158,7 +160,7 @@ pub(crate) struct AuditExport {
     #[command(flatten)]
     pub(crate) which: Which,
     /// Where they go (mode 0600); the file must not exist
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", value_parser = written::file(), value_hint = ValueHint::FilePath)]
     pub(crate) out: PathBuf,
 }
 

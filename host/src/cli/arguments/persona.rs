@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{Signing, Trusting};
+use super::{Signing, Trusting, written};
 
 /// What to do with a persona.
 #[derive(Debug, Subcommand)]
@@ -68,7 +68,7 @@ pub(crate) struct PersonaNew {
     #[arg(long, value_name = "N", default_value_t = 90, value_parser = clap::value_parser!(u32).range(1..=3650))]
     pub(crate) valid_days: u32,
     /// Where the persona goes; the file must not exist
-    #[arg(long, value_name = "FILE", default_value = "persona.json", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", default_value = "persona.json", value_parser = written::file(), value_hint = ValueHint::FilePath)]
     pub(crate) out: PathBuf,
 }
 

@@ -9,6 +9,8 @@ use aral_memory::RecordName;
 use aral_memory::record::TTL_SECONDS_MAX;
 use clap::{Args, Subcommand, ValueHint};
 
+use super::written;
+
 /// What to do with the store.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Memory {
@@ -40,7 +42,7 @@ pub(crate) enum Memory {
 #[derive(Debug, Args)]
 pub(crate) struct MemoryKeygen {
     /// The master key goes to this file (64 hex digits, mode 0600), which must not exist
-    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(value_name = "FILE", value_parser = written::file(), value_hint = ValueHint::FilePath)]
     pub(crate) name: PathBuf,
     /// Make an X25519 pair for backups instead: the private key goes to `FILE.pem`, the public key to `FILE.pub.pem`
     #[arg(long)]
@@ -76,7 +78,7 @@ pub(crate) struct Show {
     #[arg(long, conflicts_with = "out")]
     pub(crate) reveal: bool,
     /// Write the value to this file (mode 0600), which must not exist
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", value_parser = written::file(), value_hint = ValueHint::FilePath)]
     pub(crate) out: Option<PathBuf>,
 }
 
@@ -147,7 +149,7 @@ pub(crate) struct MemoryExport {
     #[arg(long, value_name = "BACKUP.pub.pem", value_hint = ValueHint::FilePath)]
     pub(crate) to: PathBuf,
     /// Where the backup goes (mode 0600); the file must not exist
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", value_parser = written::file(), value_hint = ValueHint::FilePath)]
     pub(crate) out: PathBuf,
     /// From a store that does not open because records are lost: write those that are whole, and say what is missing.
     /// Nothing in the store is changed; its database is copied beside FILE until the end
