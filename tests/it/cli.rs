@@ -269,6 +269,36 @@ fn a_full_disk_behind_standard_output_is_no_fault_of_the_configuration() {
 }
 
 #[test]
+fn a_call_whose_answer_nobody_takes_says_where_it_is_on_record() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let call = |more: &[&str], stdout: Stdio| {
+        let arguments = [&["invoke", "runtime-echo-tool"][..], more].concat();
+        let output = desk.command(&arguments).stdout(stdout).stderr(Stdio::piped()).output();
+        let output = output.expect("the program starts");
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    };
+    let plain: &[&str] = &[];
+    for more in [plain, &["--json"], &["--quiet"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let (code, closed) = call(more, writer.into());
+        assert_eq!(code, Some(0), "{more:?}: {closed}");
+        let device = std::fs::OpenOptions::new().write(true).open("/dev/full");
+        let (code, full) = call(more, device.expect("a device").into());
+        assert_eq!(code, Some(8), "{more:?}: {full}");
+        for said in [closed, full] {
+            for part in ["the call was made", "receipt   record ", "trace     "] {
+                assert!(said.contains(part), "{more:?}: `{part}` is not in {said}");
+            }
+        }
+    }
+}
+
+#[test]
 fn doctor_names_the_fix_of_each_fault() {
     let desk = Desk::new();
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());

@@ -32,8 +32,12 @@ pub(crate) fn outcome(outcome: &Outcome, events: &[EventKind], output: &Output) 
             if let Ok(answer) = serde_json::from_str::<Value>(answer) {
                 insert(&mut object, "answer", answer);
             }
-            output.guest_answer(answer, &object)?;
-            output.note(&summary(outcome, events));
+            let told = output.guest_answer(answer, &object);
+            match &told {
+                Ok(()) => output.note(&summary(outcome, events)),
+                Err(_) => warn_untold(outcome, events, output),
+            }
+            told?;
             Ok(Exit::Success)
         }
         Err(failure) => {
@@ -41,10 +45,23 @@ pub(crate) fn outcome(outcome: &Outcome, events: &[EventKind], output: &Output) 
             if outcome.grant.is_some() {
                 output.note(&summary(outcome, events));
             }
-            output.failure(failure, &object)?;
+            let told = output.failure(failure, &object);
+            if told.is_err() && outcome.grant.is_some() {
+                warn_untold(outcome, events, output);
+            }
+            told?;
             Ok(Exit::of(failure.code))
         }
     }
+}
+
+/// Standard output took nothing, and the guest may have done something all the same: what it did and where that is on record is
+/// told in any case.
+fn warn_untold(outcome: &Outcome, events: &[EventKind], output: &Output) {
+    output.warn(&format!(
+        "the call was made, and what came of it could not be written to standard output\n{}",
+        summary(outcome, events)
+    ));
 }
 
 /// Adds a member to an object.
