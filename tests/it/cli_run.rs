@@ -85,6 +85,66 @@ fn observing_writes_an_entry_that_covers_the_run_and_is_read_back() {
     assert!(ran.stdout.contains(r#""stdout":"fo""#), "{ran:?}");
 }
 
+#[test]
+fn what_a_run_needed_one_folder_for_builds_and_runs_as_it_was_written() {
+    let desk = Desk::new();
+    let component = std::fs::read(concat!(env!("ARAL_CAPABILITIES"), "/text_grep.wasm")).expect("a component");
+    desk.write("text_grep.wasm", &component);
+    desk.write("logs/access.log", b"GET /old 301: redirect to /new\n");
+    let (input, allow) = (
+        r#"{"pattern":"redirect"}"#,
+        format!("file:read={}:/data", desk.path("logs")),
+    );
+    let run = [
+        "run",
+        "text_grep.wasm",
+        "--development",
+        "--allow",
+        &allow,
+        "--input",
+        input,
+    ];
+    desk.aral(&[&run[..], &["--observe", "observed.toml"]].concat())
+        .assert("observed", 0, &["wrote observed.toml"]);
+    let text = std::fs::read_to_string(desk.path("observed.toml")).expect("an entry");
+    assert!(
+        text.contains("# /.ignore: there is no such folder on this machine"),
+        "{text}"
+    );
+    desk.aral(&["manifest", "build", "observed.toml"])
+        .assert("build", 0, &[]);
+    desk.aral(&["manifest", "sign", "manifest.json", "--key", "key.pem"])
+        .assert("sign", 0, &[]);
+    let called = desk.aral(&["invoke", "text-grep", "--input", input]);
+    called.assert("invoke", 0, &[]);
+    assert!(called.stdout.contains("redirect to /new"), "{called:?}");
+}
+
+#[test]
+fn what_an_import_needs_that_a_run_did_not_use_is_one_step_away() {
+    let desk = Desk::new();
+    desk.write("notes.wasm", &NOTES.bytes());
+    let list = r#"{"action":"list"}"#;
+    let _refused = desk.aral(&[
+        "run",
+        "notes.wasm",
+        "--development",
+        "--input",
+        list,
+        "--observe",
+        "notes.toml",
+    ]);
+    let text = std::fs::read_to_string(desk.path("notes.toml")).expect("an entry");
+    let build = || desk.aral(&["manifest", "build", "notes.toml"]);
+    build().assert("as it is", 7, &["imports `aral:capability/memory-write@1.0.0`"]);
+    let (front, lines) = text.split_once("take off each `# `.\n").expect("lines to take");
+    let taken: Vec<&str> = lines.lines().map(|line| line.trim_start_matches("# ")).collect();
+    desk.write("notes.toml", format!("{front}\n{}\n", taken.join("\n")).as_bytes());
+    let built = build();
+    built.assert("with them", 0, &[]);
+    assert!(built.stdout.contains("memory:read, memory:write"), "{built:?}");
+}
+
 /// Answers every request on a port of this machine with `hello`.
 fn hello() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");

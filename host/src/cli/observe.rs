@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use aral_capability::Shape;
+use aral_capability::imports::Role;
+use aral_capability::imports::check::lines_to_add;
+use aral_capability::inspect::Import;
 use aral_contract::id::{Namespace, SecretName};
 use aral_contract::scope::{AbsolutePath, ProgramScope};
 use aral_contract::{CapabilityId, EventKind, HostPattern, Permission, Permissions, Usage};
@@ -53,6 +56,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) granted: &'a Permissions,
     pub(crate) usage: &'a Usage,
     pub(crate) at: Timestamp,
+    pub(crate) imports: &'a [Import],
     /// Whether there is such a folder on this machine: what a guest calls `/data` is often called so here too.
     pub(crate) is_folder: &'a dyn Fn(&str) -> bool,
 }
@@ -107,6 +111,7 @@ impl Observed {
             attempts.flat_map(BTreeMap::keys).map(String::as_str)
         };
         let folders = Folders::new(targets(Permission::FileRead), targets(Permission::FileWrite), facts);
+        let mut offered = Vec::new();
         for (permission, targets) in &self.attempts {
             file.push('\n');
             for (target, attempt) in targets {
@@ -116,19 +121,23 @@ impl Observed {
             file.push_str(&comments);
             match self.scope(*permission, targets, &folders, facts) {
                 Some(scope) => {
+                    offered.push(*permission);
                     let name = match permission {
                         Permission::Exec => "exec".to_owned(),
                         other => quote(other.as_str()),
                     };
                     file.push_str(&format!("[permissions.{name}]\n{scope}"));
                 }
-                // They say where it is granted.
+                // They say where it is granted, or what is missing.
                 None if !comments.is_empty() => {}
                 None => file.push_str(&format!("# None of this can be granted as {permission}.\n")),
             }
         }
         if self.dropped > 0 {
             let _infallible = writeln!(file, "\n# {} more attempts are not listed.", self.dropped);
+        }
+        for import in facts.imports {
+            file.push_str(&uncovered(import, &offered));
         }
         file
     }
@@ -183,6 +192,28 @@ impl Observed {
             "# Check hosts and header: the secret travels there and nowhere else. `reveal` shows it to the guest.";
         (!lines.is_empty()).then(|| format!("{advice}\nsecrets = [\n{lines}]\n"))
     }
+}
+
+/// What would cover an import that nothing of the entry covers, as comments: the run shows no need of it, so that a person has to say
+/// yes.
+fn uncovered(import: &Import, offered: &[Permission]) -> String {
+    let Role::Governed { permissions } = &import.role else {
+        return String::new();
+    };
+    if permissions.iter().any(|one| offered.contains(one)) {
+        return String::new();
+    }
+    let lines: Vec<String> = permissions.iter().map(|one| lines_to_add(*one)).collect();
+    let comments: String = lines
+        .join("\nor:\n")
+        .lines()
+        .map(|line| format!("# {}\n", text::line(line)))
+        .collect();
+    format!(
+        "\n# The component imports {}. It is not admitted without the next lines, and this run does not show what they\n\
+         # have to say: change them to what you allow, and take off each `# `.\n{comments}",
+        text::line(&import.name)
+    )
 }
 
 fn head(facts: &Facts<'_>) -> String {

@@ -84,18 +84,19 @@ fn entry(
     let component = files::absolute(&arguments.file)?;
     let out = files::absolute(path)?;
     let folder = out.parent().unwrap_or(&out);
-    let shape = session::inspect(&run.component)?.shape.unwrap_or(Shape::Tool);
+    let inspection = session::inspect(&run.component)?;
     let id: CapabilityId = match id_of(&arguments.file).parse() {
         Ok(id) => id,
         Err(_) => "component".parse().map_err(Failure::internal)?,
     };
     Ok(observed.entry(&Facts {
         id,
-        shape,
+        shape: inspection.shape.unwrap_or(Shape::Tool),
         component: files::relative(folder, &component).display().to_string(),
         granted: &run.permissions,
         usage: &report.outcome.usage,
         at: SystemClock::new().now(),
+        imports: &inspection.imports,
         is_folder: &|path| files::is_folder(Path::new(path)).unwrap_or(false),
     }))
 }

@@ -18,7 +18,23 @@ fn call(permission: Permission, target: &str, allowed: bool) -> EventKind {
     }
 }
 
+/// The folders of this machine.
+const FOLDERS: [&str; 8] = [
+    "/data",
+    "/data/deep",
+    "/data/x",
+    "/etc",
+    "/srv/known",
+    "/x",
+    "/x/y",
+    "/z",
+];
+
 fn written(events: &[EventKind], granted: &Permissions, shape: Shape) -> String {
+    importing(&[], events, granted, shape)
+}
+
+fn importing(imports: &[Import], events: &[EventKind], granted: &Permissions, shape: Shape) -> String {
     let usage = Usage {
         fuel: Some(7),
         ..Usage::default()
@@ -30,7 +46,8 @@ fn written(events: &[EventKind], granted: &Permissions, shape: Shape) -> String 
         granted,
         usage: &usage,
         at: "2026-01-02T03:04:05Z".parse().unwrap(),
-        is_folder: &|path| path == "/srv/known",
+        imports,
+        is_folder: &|path| FOLDERS.contains(&path),
     })
 }
 
@@ -76,8 +93,7 @@ fn every_permission_goes_round() {
         &none,
         &json!({"file:read": {"paths": [
             {"guest": "/data", "host": "/data"}, {"guest": "/etc", "host": "/etc"},
-            {"guest": "/srv/known", "host": "/srv/known"}, {"guest": "/top", "host": "/top"},
-            {"guest": "/x/y", "host": "/x/y"}
+            {"guest": "/srv/known", "host": "/srv/known"}, {"guest": "/x/y", "host": "/x/y"}
         ]}}),
     );
     check(
@@ -192,6 +208,95 @@ fn no_folder_is_offered_in_another_one_nor_for_reading_and_for_writing() {
     check(&["/"], &["/data/x/b"], &none, &[(write, "/data/x", "/data/x")], &around);
     check(&["/", "/z/a"], &[], &none, &[(read, "/z", "/z")], &around);
     check(&["/"], &[], &none, &[(read, "/data", "/data")], &[]);
+}
+
+#[test]
+fn what_is_no_folder_of_this_machine_is_told_and_not_offered() {
+    let reached = |permission: Permission, targets: &[&str]| {
+        let calls = targets.iter().map(|target| call(permission, target, false));
+        calls.collect::<Vec<_>>()
+    };
+    let check = |events: &[EventKind], granted: Value, expected: Value, missing: &[&str]| {
+        let granted: Permissions = serde_json::from_value(granted).unwrap();
+        let file = written(events, &granted, Shape::Tool);
+        let found = CapabilityToml::parse(&file).unwrap_or_else(|error| panic!("{error}\n{file}"));
+        assert_eq!(serde_json::to_value(&found.permissions).unwrap(), expected, "{file}");
+        let told = file
+            .lines()
+            .filter(|line| line.contains("there is no such folder on this machine"));
+        assert_eq!(told.count(), missing.len(), "{file}");
+        for line in missing {
+            assert!(file.contains(line), "`{line}` is not in {file}");
+        }
+        assert!(!file.contains("None of this"), "{file}");
+    };
+    // What a search finds in one folder, and looks for at the root.
+    let granted = json!({"file:read": {"paths": [{"guest": "/data", "host": "/srv/data"}]}});
+    check(
+        &reached(Permission::FileRead, &["/", "/.gitignore", "/.ignore", "/data/a.txt"]),
+        granted.clone(),
+        granted,
+        &[
+            "# /.gitignore: there is no such folder on this machine.",
+            "add where it is: { guest = \"/.ignore\", host = \"WHERE\" }\n",
+        ],
+    );
+    let gone = [
+        reached(Permission::FileRead, &["/gone/y", "/gone/y/b"]),
+        reached(Permission::FileWrite, &["/out/a.txt"]),
+    ];
+    let out = format!(
+        "{{ guest = \"/out\", host = \"WHERE\", bytes_max = {BYTES_MAX_DEFAULT}, files_max = {FILES_MAX_DEFAULT} }}\n"
+    );
+    check(
+        &gone.concat(),
+        json!({}),
+        json!({}),
+        &["# /gone/y: there is no such", &out],
+    );
+}
+
+#[test]
+fn what_an_import_needs_and_the_run_did_not_use_stands_there_as_comments() {
+    let import = |name: &str| Import {
+        name: name.to_owned(),
+        kind: "instance",
+        role: aral_capability::imports::role_of(name),
+        reveals: false,
+    };
+    let imports = [
+        import("aral:capability/log@1.0.0"),
+        import("aral:capability/memory-read@1.0.0"),
+        import("aral:capability/memory-write@1.0.0"),
+        import("wasi:http/outgoing-handler@0.2.12"),
+        import("wasi:filesystem/types@0.2.12"),
+    ];
+    let events = [
+        call(Permission::MemoryRead, "notes", true),
+        call(Permission::NetworkWrite, "https://a.example", true),
+    ];
+    let file = importing(&imports, &events, &Permissions::default(), Shape::Tool);
+    let present = |text: &str| CapabilityToml::parse(text).unwrap().permissions.present();
+    assert_eq!(
+        present(&file),
+        [Permission::NetworkWrite, Permission::MemoryRead],
+        "{file}"
+    );
+    let (front, comments) = file.split_once("# The component imports ").unwrap();
+    assert!(comments.starts_with("aral:capability/memory-write@1.0.0. "), "{file}");
+    assert!(!comments.contains("component imports"), "one is not covered: {file}");
+    let (_, lines) = comments.split_once("`# `.\n").unwrap();
+    let taken: String = lines.lines().map(|line| format!("{}\n", &line[2..])).collect();
+    let all = present(&format!("{front}{taken}"));
+    assert_eq!(
+        all,
+        [
+            Permission::NetworkWrite,
+            Permission::MemoryRead,
+            Permission::MemoryWrite
+        ],
+        "{file}"
+    );
 }
 
 #[test]
