@@ -93,6 +93,20 @@ fn a_secret_has_a_size() {
 }
 
 #[test]
+fn a_secret_that_no_header_can_carry_is_stored_with_a_warning() {
+    let desk = desk();
+    let warning = "no request can carry it in a header: ";
+    for (value, why) in [("tiny", "shorter than 12 bytes"), ("twelve bytes\n\n", "a line end")] {
+        let stored = put(&desk, "token", value);
+        stored.assert("put", 0, &["warning:", warning, why]);
+        assert!(!stored.stderr.contains(value.trim()), "{stored:?}");
+    }
+    let rotated = desk.feed(&["secret", "rotate", "token", "--json"], "x".repeat(8193).as_bytes());
+    rotated.assert("rotate", 0, &[warning, "longer than 8192 bytes"]);
+    assert!(!put(&desk, "token", VALUE).stderr.contains(warning));
+}
+
+#[test]
 fn rotating_needs_a_secret_and_another_value() {
     let desk = desk();
     let rotate = |value: &str| desk.feed(&["secret", "rotate", "github"], value.as_bytes());

@@ -233,8 +233,12 @@ fn describe(code: &ErrorCode) -> String {
         ErrorCode::InternalError(Some(text)) => text.clone(),
         ErrorCode::HttpRequestDenied => {
             "the host does not allow this request: the manifest entry must list its scheme, host and port under \
-             `network:read` or `network:write`, and the policy must allow it"
+             `network:read` or `network:write`, and the policy must allow it; or a secret that the request carries \
+             cannot be sent with it"
                 .to_owned()
+        }
+        ErrorCode::DestinationUnavailable => {
+            "the server does not answer, or a secret that the request carries cannot be had now".to_owned()
         }
         ErrorCode::DestinationIpProhibited => "the name leads to an address that the host does not allow".to_owned(),
         // The debug form names the case and its values, nothing else.
@@ -257,6 +261,10 @@ mod tests {
         check(ErrorCode::HttpRequestUriInvalid, Error::InvalidInput);
         check(ErrorCode::HttpResponseBodySize(Some(9)), Error::Limit);
         check(ErrorCode::ConnectionTimeout, Error::Unavailable);
+        check(ErrorCode::DestinationUnavailable, Error::Unavailable);
+        for code in [ErrorCode::HttpRequestDenied, ErrorCode::DestinationUnavailable] {
+            assert!(from_code(code).text().contains("secret"), "it may be what is missing");
+        }
         check(ErrorCode::InternalError(None), Error::Internal);
         assert_eq!(
             from_code(ErrorCode::InternalError(Some("why".to_owned()))).text(),

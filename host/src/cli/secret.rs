@@ -1,5 +1,6 @@
 //! `aral secret`: where secrets are, and storing them there. Values come in unseen and go out with `--reveal` alone.
 
+use aral_capability::egress::inject::check_value;
 use aral_contract::id::SecretName;
 use aral_contract::secret::SECRET_BYTES_MAX;
 use aral_contract::{Code, Failure, SecretReference};
@@ -74,11 +75,17 @@ fn new_value(arguments: &SecretPut) -> Result<verb::Hidden, Failure> {
 
 fn put(arguments: &SecretPut, rotate: bool, configured: &Configured, output: &Output) -> Done {
     let (name, value) = (&arguments.name, new_value(arguments)?);
+    let unfit = check_value(value.expose()).err();
     let reference = open(configured, Some(name), Opens::ToWrite)?.act(verb::SecretPut {
         name: name.clone(),
         value,
         rotate,
     })?;
+    if let Some(why) = unfit {
+        output.warn(&format!(
+            "a capability can read {name}, and no request can carry it in a header: {why}"
+        ));
+    }
     let did = if rotate { "rotated" } else { "stored" };
     output.answer(
         &format!("{did} {name} at {reference}"),

@@ -214,9 +214,8 @@ impl Carried {
     }
 }
 
-/// The header of a secret; an error says what is wrong with the value, and not what it is.
-fn field(secret: &SecretScope, value: &SecretValue) -> Result<(HeaderName, HeaderValue), String> {
-    let bytes = value.expose();
+/// Whether a request can carry a secret of this value; an error says what is wrong with the value, and not what it is.
+pub fn check_value(bytes: &[u8]) -> Result<(), String> {
     if bytes.len() < SECRET_INJECTED_BYTES_MIN {
         return Err(format!("it is shorter than {SECRET_INJECTED_BYTES_MIN} bytes"));
     }
@@ -230,6 +229,13 @@ fn field(secret: &SecretScope, value: &SecretValue) -> Result<(HeaderName, Heade
                 .to_owned(),
         );
     }
+    Ok(())
+}
+
+/// The header of a secret; an error says what is wrong.
+fn field(secret: &SecretScope, value: &SecretValue) -> Result<(HeaderName, HeaderValue), String> {
+    let bytes = value.expose();
+    check_value(bytes)?;
     let name = HeaderName::from_bytes(header_of(secret).as_bytes());
     let name = name.map_err(|_| "its header is not one".to_owned())?;
     let prefix = secret.prefix.as_deref().unwrap_or_default();
