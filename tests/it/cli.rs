@@ -70,6 +70,29 @@ fn keys_are_private_and_never_overwritten() {
 }
 
 #[test]
+fn the_wrong_half_of_a_pair_is_named_and_no_other_pair() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    for (arguments, part) in [
+        (
+            &["manifest", "sign", "manifest.json", "--key", "key.pub.pem"][..],
+            "`key.pub.pem` is a public key, where the private one",
+        ),
+        (
+            &["manifest", "verify", "manifest.json", "--trust", "key.pem"],
+            "`key.pem`: a private key, where the public one",
+        ),
+    ] {
+        let run = desk.aral(arguments);
+        run.assert(part, 2, &[part]);
+        assert!(
+            !run.stderr.contains("keygen") && !run.stderr.contains("chmod"),
+            "{run:?}"
+        );
+    }
+}
+
+#[test]
 fn inspect_reads_what_others_built() {
     let desk = Desk::new();
     // A program of the standard library alone, that knows nothing of this host.

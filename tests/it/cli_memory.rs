@@ -692,6 +692,12 @@ fn a_backup_is_read_by_its_key_alone_and_into_any_store() {
                 "make a pair with `aral memory keygen --backup NAME`",
             ],
         );
+    desk.aral(&["memory", "export", "--to", "backup.pem", "--out", "x.backup"])
+        .assert(
+            "the private key",
+            2,
+            &["backup.pem` is a private key", "name the file `NAME.pub.pem` beside it"],
+        );
     desk.aral(&["memory", "export", "--to", "backup.pub.pem", "--out", "nowhere/x"])
         .assert("nowhere", 2, &["nowhere"]);
 
@@ -710,7 +716,7 @@ fn a_backup_is_read_by_its_key_alone_and_into_any_store() {
     import("backup.pub.pem", &[]).assert(
         "the public key",
         2,
-        &["backup.pub.pem` is a public key", "hint: ", "`--key BACKUP.pem`"],
+        &["backup.pub.pem` is a public key", "name the file `NAME.pem` beside it"],
     );
     desk.private("backup.pub.pem");
     import("backup.pub.pem", &[]).assert("the same, private", 2, &["backup.pub.pem` is a public key"]);

@@ -3,7 +3,7 @@
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use aral_contract::document::PublicKey;
+use aral_contract::document::{PublicKey, WrongHalf};
 use aral_contract::failure::chain;
 use aral_contract::limits::{COMPONENT_BYTES_MAX, DOCUMENT_BYTES_MAX};
 use aral_contract::{Code, Failure};
@@ -69,7 +69,33 @@ pub(crate) fn value(path: &Path, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>,
 
 /// Reads a text that nobody else may read. It is wiped from memory afterwards.
 pub(crate) fn private_text(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let bytes = files::read_private(path, TEXT_BYTES_MAX).map_err(failure)?;
+    wiped_text(path, files::read_private(path, TEXT_BYTES_MAX).map_err(failure)?)
+}
+
+/// The same of a private key. Whoever names the public half, which may be open to all, is told so, and not how to close it.
+pub(crate) fn private_key_text(path: &Path) -> Result<Zeroizing<String>, Failure> {
+    let bytes = files::read_private(path, TEXT_BYTES_MAX)
+        .map_err(|error| public_half(path, &error).unwrap_or_else(|| failure(error)))?;
+    wiped_text(path, bytes)
+}
+
+/// Whether a file that others have access to is refused for nothing, since it holds a public key.
+fn public_half(path: &Path, error: &FilesError) -> Option<Failure> {
+    // Whatever else is refused may be a pipe, which would be waited for.
+    if !matches!(error, FilesError::Mode { .. } | FilesError::Owner { .. }) {
+        return None;
+    }
+    let bytes = read(path, TEXT_BYTES_MAX, Code::ConfigInvalid)
+        .map(Zeroizing::new)
+        .ok()?;
+    let half = WrongHalf::public(std::str::from_utf8(&bytes).ok()?)?;
+    Some(Failure::new(
+        Code::ConfigInvalid,
+        format!("`{}` is {half}", path.display()),
+    ))
+}
+
+fn wiped_text(path: &Path, bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, Failure> {
     let text = std::str::from_utf8(&bytes).map(str::to_owned).map(Zeroizing::new);
     text.map_err(|_| Failure::new(Code::ConfigInvalid, format!("`{}` is not UTF-8 text", path.display())))
 }

@@ -20,7 +20,7 @@ const PASSPHRASE_BYTES_MIN: usize = 8;
 /// Reads a private key, and asks for its passphrase only if it is encrypted.
 pub(crate) fn private_key(path: &Path, passphrase: &Passphrase) -> Result<PrivateKey, Failure> {
     let wrong = |error: KeyError| Failure::new(Code::ConfigInvalid, format!("`{}` is {error}", path.display()));
-    let text = files::private_text(path)?;
+    let text = files::private_key_text(path)?;
     match PrivateKey::from_pem(&text) {
         Err(KeyError::Encrypted) => {
             let what = format!("passphrase of {}", path.display());
@@ -127,6 +127,21 @@ mod tests {
         );
         let short = encrypt(&key(), &from_file(path("short"))).unwrap_err();
         assert!(short.message.contains("fewer than 8 bytes"), "{short}");
+    }
+
+    #[test]
+    fn the_public_half_is_told_as_that_and_not_to_be_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.pub.pem");
+        files::create(&path, key().public().to_pem().unwrap().as_bytes()).unwrap();
+        let failure = private_key(&path, &from_file(folder.path().join("none"))).unwrap_err();
+        assert!(
+            failure
+                .message
+                .contains("key.pub.pem` is a public key, where the private one"),
+            "{failure}"
+        );
+        assert_eq!(failure.hint, None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use aral_contract::document::KeyError;
 use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
 use aral_runtime::files;
@@ -19,6 +20,16 @@ pub(super) const KEYGEN: &str = "make a pair of keys: `aral keygen`";
 /// What is to be done where no command makes a file.
 pub(super) const NAME_A_FILE: &str =
     "name a file that is there; one without `/` at its beginning lies beside aral.toml";
+
+/// What to do about a file that should hold a public key.
+pub(super) fn public_key_hint(error: &KeyError) -> &'static str {
+    match error {
+        KeyError::Half(_) => {
+            "keep the private key where its owner alone can read it: who checks signatures needs the public one"
+        }
+        _other => KEYGEN,
+    }
+}
 
 /// Why a configuration is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +72,7 @@ pub enum ConfigError {
         /// Which file.
         path: PathBuf,
         /// What is wrong.
-        error: aral_contract::document::KeyError,
+        error: KeyError,
     },
     /// A key that is trusted at no time.
     #[error("[[trust]] public_key `{}`: not_after {not_after} is not later than not_before {not_before}", .path.display())]
@@ -125,7 +136,7 @@ impl From<ConfigError> for Failure {
             ConfigError::Named { error, otherwise, .. } => {
                 failure.with_hint(error.fix().unwrap_or_else(|| otherwise.to_owned()))
             }
-            ConfigError::Key { .. } => failure.with_hint(KEYGEN),
+            ConfigError::Key { error, .. } => failure.with_hint(public_key_hint(&error)),
             ConfigError::TooLittle { key, least, .. } => {
                 failure.with_hint(format!("aral.toml, [process]: {key} = {least}"))
             }

@@ -353,6 +353,30 @@ fn what_cannot_be_taken_is_refused_with_line_and_hint() {
 }
 
 #[test]
+fn a_private_key_where_a_public_one_belongs_is_told_as_that() {
+    for text in [
+        "[[trust]]\npublic_key = \"dev.pem\"\nkinds = []",
+        "[[serve.caller]]\nname = \"a\"\npersona = \"p.json\"\nsignature = \"required\"\nsignature_keys = [\"dev.pem\"]",
+    ] {
+        let folder = Folder::with(text);
+        folder.write("dev.pem", key().to_pem().unwrap().as_bytes(), 0o600);
+        let failure = folder.load().unwrap_err();
+        assert!(
+            failure
+                .message
+                .contains("dev.pem`: a private key, where the public one"),
+            "{failure}"
+        );
+        assert!(
+            failure
+                .hint
+                .unwrap()
+                .starts_with("keep the private key where its owner alone")
+        );
+    }
+}
+
+#[test]
 fn files_that_others_could_write_are_refused() {
     for (name, mode) in [("aral.toml", 0o620), ("aral.toml", 0o602), ("dev.pub.pem", 0o666)] {
         let text = "[[trust]]\npublic_key = \"dev.pub.pem\"\nkinds = [\"manifest\"]";

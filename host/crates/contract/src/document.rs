@@ -7,6 +7,6 @@ pub mod signed;
 pub mod trust;
 
 pub use json::JsonError;
-pub use key::{KeyError, PrivateKey, PublicKey};
+pub use key::{KeyError, PrivateKey, PublicKey, WrongHalf};
 pub use signed::{DocumentError, Header, Kind, Verified};
 pub use trust::{TrustStore, Validity};

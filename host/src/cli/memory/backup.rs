@@ -18,9 +18,6 @@ use crate::cli::files;
 use crate::cli::output::{Done, Output};
 use crate::cli::progress::Progress;
 
-/// Longest file of a public key, in bytes. Stops one that is something else.
-const PUBLIC_KEY_BYTES_MAX: usize = 4096;
-
 /// Either the file or what goes into it.
 enum Failed {
     File(FilesError),
@@ -87,25 +84,14 @@ pub(super) fn export(arguments: &MemoryExport, configured: &Configured, output: 
 
 /// The private key, as it stands in its file.
 fn private_key(path: &Path) -> Result<Zeroizing<String>, Failure> {
-    let wrong = |what: String| Failure::new(Code::ConfigInvalid, format!("`{}` is {what}", path.display()));
-    let read = files::private_text(path).and_then(|text| match BackupPrivateKey::from_pem(&text) {
+    let text = files::private_key_text(path)?;
+    match BackupPrivateKey::from_pem(&text) {
         Ok(_) => Ok(text),
-        Err(error) => Err(wrong(error.to_string())),
-    });
-    read.map_err(|failure| {
-        if is_public_key(path) {
-            wrong("a public key, and a backup is read with the private one".to_owned())
-                .with_hint("name the file that `aral memory keygen --backup` wrote beside it: `--key BACKUP.pem`")
-        } else {
-            failure
-        }
-    })
-}
-
-/// Whether somebody has named the wrong half, which is no secret and may have any mode.
-fn is_public_key(path: &Path) -> bool {
-    let bytes = files::value(path, PUBLIC_KEY_BYTES_MAX).unwrap_or_default();
-    std::str::from_utf8(&bytes).is_ok_and(|text| BackupPublicKey::from_pem(text).is_ok())
+        Err(error) => Err(Failure::new(
+            Code::ConfigInvalid,
+            format!("`{}` is {error}", path.display()),
+        )),
+    }
 }
 
 pub(super) fn import(arguments: &MemoryImport, configured: &Configured, output: &Output) -> Done {

@@ -9,6 +9,7 @@ use aral_protocol::{KeySetError, TokenAlgorithm};
 use aral_runtime::outbound::OutboundError;
 
 use crate::config::OutOfRange;
+use crate::config::error::public_key_hint;
 
 /// Why `[serve]` is not taken.
 #[derive(Debug, thiserror::Error)]
@@ -154,7 +155,7 @@ impl ServeConfigError {
             Self::NoProxies => "[serve]: trusted_proxies = [\"10.0.0.0/8\"], or leave out `forwarded`".to_owned(),
             Self::NoSignature(_) => "[[serve.caller]]: signature = \"required\"".to_owned(),
             Self::NoSignatureKeys(_) => "[[serve.caller]]: signature_keys = [\"caller.pub.pem\"]".to_owned(),
-            Self::SignatureKey { .. } => return Some("make a pair of keys: `aral keygen`".to_owned()),
+            Self::SignatureKey { error, .. } => return Some(public_key_hint(error).to_owned()),
             Self::IssuerTwice(_) => return Some("write one [[serve.issuer]] with the scopes of both".to_owned()),
             Self::Nothing { key, .. } => match *key {
                 "audiences" => "[[serve.issuer]]: audiences = [\"https://HOST\"], as in [serve] resource".to_owned(),

@@ -1,6 +1,7 @@
 //! Ed25519 keys in PEM: PKCS#8 for private ones, SPKI for public ones, as `openssl genpkey -algorithm ed25519` writes them.
 
 mod encrypted;
+mod half;
 
 use std::fmt;
 
@@ -9,6 +10,8 @@ use ed25519_dalek::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePrivateKey, 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
+
+pub use half::WrongHalf;
 
 use crate::id::KeyId;
 
@@ -30,6 +33,9 @@ pub enum KeyError {
     /// Not a PEM text with an Ed25519 public key.
     #[error("not an Ed25519 public key in PEM (`-----BEGIN PUBLIC KEY-----`); `aral keygen` makes one")]
     Public,
+    /// The other half of a pair.
+    #[error(transparent)]
+    Half(#[from] WrongHalf),
     /// A key of low order, for which signatures can be made that verify under any message.
     #[error("the public key is of low order: it proves nothing")]
     Weak,
@@ -59,14 +65,15 @@ impl PrivateKey {
     /// From PEM that is not encrypted.
     ///
     /// # Errors
-    /// [`KeyError::Encrypted`] if it is, and [`KeyError::Private`] if it is no such key at all.
+    /// [`KeyError::Encrypted`] if it is, [`KeyError::Half`] if it is a public key, and [`KeyError::Private`] if it is no such key at
+    /// all.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         if encrypted::is_encrypted(text) {
             return Err(KeyError::Encrypted);
         }
         SigningKey::from_pkcs8_pem(text)
             .map(Self)
-            .map_err(|_| KeyError::Private)
+            .map_err(|_| WrongHalf::public(text).map_or(KeyError::Private, KeyError::Half))
     }
 
     /// To PEM, for a file with mode 0600.
@@ -108,7 +115,7 @@ impl PublicKey {
     /// From PEM.
     pub fn from_pem(text: &str) -> Result<Self, KeyError> {
         VerifyingKey::from_public_key_pem(text)
-            .map_err(|_| KeyError::Public)
+            .map_err(|_| WrongHalf::private(text).map_or(KeyError::Public, KeyError::Half))
             .and_then(Self::checked)
     }
 

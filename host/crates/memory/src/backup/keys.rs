@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use aral_contract::document::WrongHalf;
 use aral_runtime::{LockedKey, locked::LockedKeyError};
 use hpke::kem::X25519HkdfSha256;
 use hpke::{Deserializable as _, Kem, Serializable as _};
@@ -19,11 +20,15 @@ const PUBLIC_PREFIX: &[u8; 12] = b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x6e\x03\x21\
 /// Bytes of the id of a key.
 pub(super) const KEY_ID_BYTES: usize = 8;
 
-/// A text that is no such key.
+/// A text that is not the key that is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not {what} of X25519 in PEM; make a pair with `aral memory keygen --backup NAME`")]
-pub struct BackupKeyError {
-    what: &'static str,
+pub enum BackupKeyError {
+    /// No such key.
+    #[error("not {0} of X25519 in PEM; make a pair with `aral memory keygen --backup NAME`")]
+    Other(&'static str),
+    /// The other half of a pair.
+    #[error(transparent)]
+    Half(#[from] WrongHalf),
 }
 
 /// What backups are sealed to.
@@ -39,7 +44,7 @@ impl BackupPublicKey {
     /// # Errors
     /// It is not a public key of X25519.
     pub fn from_pem(text: &str) -> Result<Self, BackupKeyError> {
-        let error = BackupKeyError { what: "a public key" };
+        let error = WrongHalf::private(text).map_or(BackupKeyError::Other("a public key"), BackupKeyError::Half);
         let raw = raw(text, PUBLIC_LABEL, PUBLIC_PREFIX).ok_or(error)?;
         let key = <X25519HkdfSha256 as Kem>::PublicKey::from_bytes(&raw);
         key.map(Self).map_err(|_| error)
@@ -76,7 +81,7 @@ impl BackupPrivateKey {
     /// # Errors
     /// It is not a private key of X25519.
     pub fn from_pem(text: &str) -> Result<Self, BackupKeyError> {
-        let error = BackupKeyError { what: "a private key" };
+        let error = WrongHalf::public(text).map_or(BackupKeyError::Other("a private key"), BackupKeyError::Half);
         let raw = raw(text, PRIVATE_LABEL, PRIVATE_PREFIX).ok_or(error)?;
         let key = <X25519HkdfSha256 as Kem>::PrivateKey::from_bytes(&raw);
         key.map(Self).map_err(|_| error)

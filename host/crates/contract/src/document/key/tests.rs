@@ -30,10 +30,21 @@ fn pem_round_trip() {
     );
     assert_eq!(format!("{private:?}"), format!("PrivateKey({})", private.public().id()));
     assert_eq!(PrivateKey::from_pem("rubbish").unwrap_err(), KeyError::Private);
-    assert_eq!(
-        PublicKey::from_pem(&private.to_pem().unwrap()).unwrap_err(),
-        KeyError::Public
-    );
+    assert_eq!(PublicKey::from_pem("rubbish").unwrap_err(), KeyError::Public);
+}
+
+#[test]
+fn the_wrong_half_of_a_pair_is_named_and_no_new_pair_is_asked_for() {
+    let private = private();
+    let encrypted = private.to_encrypted_pem(PASSPHRASE, &[1; 16], [2; 16]).unwrap();
+    for pem in [&private.to_pem().unwrap(), &encrypted] {
+        let error = PublicKey::from_pem(pem).unwrap_err();
+        assert_eq!(error, KeyError::Half(WrongHalf::Private));
+        assert!(error.to_string().contains("`NAME.pub.pem`"), "{error}");
+    }
+    let error = PrivateKey::from_pem(&private.public().to_pem().unwrap()).unwrap_err();
+    assert_eq!(error, KeyError::Half(WrongHalf::Public));
+    assert!(error.to_string().contains("`NAME.pem`") && !error.to_string().contains("keygen"));
 }
 
 #[test]
