@@ -244,6 +244,42 @@ fn cut_back_without_and_with_an_anchor() {
 }
 
 #[test]
+fn what_is_no_anchor_is_named_with_what_makes_one() {
+    let desk = desk();
+    let checkpoint = desk.aral(&["audit", "checkpoint"]);
+    desk.write("anchor.json", checkpoint.stdout.as_bytes());
+    let verify = |more: &[&str]| desk.aral(&[&["audit", "verify", "--anchor"][..], more].concat());
+    for name in ["aral.toml", "persona.json"] {
+        let run = verify(&[name]);
+        let refused = format!("`{name}` is no checkpoint and no receipt");
+        run.assert(
+            name,
+            7,
+            &[&refused, "(document.invalid)", "hint: `aral audit checkpoint > FILE`"],
+        );
+        assert!(!run.stderr.contains("--trust"), "{run:?}");
+    }
+    desk.aral(&["keygen", "other"]).assert("a pair", 0, &[]);
+    let other = verify(&["anchor.json", "--trust", "other.pub.pem"]);
+    let parts = [
+        "`anchor.json`: ",
+        "(signature.invalid)",
+        "hint: trust the key that signed it: `--trust",
+    ];
+    other.assert("by a key that is not trusted", 7, &parts);
+    let changed = checkpoint.stdout.replacen("\"size\":", "\"size\":1", 1);
+    desk.write("changed.json", changed.as_bytes());
+    let run = verify(&["changed.json"]);
+    run.assert("changed", 7, &["`changed.json`: ", "(signature.invalid)"]);
+    assert!(!run.stderr.contains("--trust"), "no key helps: {run:?}");
+    desk.aral(&["audit", "prove", "1", "--out", "receipt.json"])
+        .assert("prove", 0, &[]);
+    let run = desk.aral(&["audit", "check", "receipt.json", "--trust", "other.pub.pem"]);
+    assert_eq!(run.code, 11, "{run:?}");
+    assert!(run.stderr.contains("give it: `--trust KEY.pub.pem`"), "{run:?}");
+}
+
+#[test]
 fn rewritten_with_a_chain_made_anew_is_not_what_was_signed() {
     let desk = desk();
     let receipt = desk.aral(&["audit", "prove", "5", "--out", "receipt.json"]);

@@ -9,6 +9,7 @@ use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
 use serde_json::{Value, json};
 
+use super::verify::is_by_unknown_key;
 use super::words;
 use super::{folder, trust};
 use crate::cli::arguments::audit::{AuditCheck, AuditProve};
@@ -53,6 +54,9 @@ pub(super) fn check(arguments: &AuditCheck, configured: &Configured, output: &Ou
                 &format!("proves nothing: {}", text::line(&reason)),
                 &json!({"good": false, "reason": reason}),
             )?;
+            if matches!(&error, ReceiptError::Checkpoint(error) if is_by_unknown_key(error)) {
+                output.note("hint: if that key is yours, or one that you trust, give it: `--trust KEY.pub.pem`");
+            }
             return Ok(Exit::NotAsWritten);
         }
     };

@@ -19,13 +19,16 @@ use crate::cli::files;
 use crate::cli::output::{Done, Output};
 use crate::cli::text;
 
+/// What to do where nobody trusts the key of a checkpoint.
+const TRUST_IT: &str = "trust the key that signed it: `--trust KEY.pub.pem`";
+
 pub(super) fn run(arguments: &AuditVerify, configured: &Configured, output: &Output) -> Done {
     let folder = folder(&arguments.place, configured)?;
     let trust = trust(&arguments.trust, configured)?;
     let mut anchors = arguments
         .anchor
         .iter()
-        .map(|path| anchor(path))
+        .map(|path| anchor(path, &trust))
         .collect::<Result<Vec<_>, _>>()?;
     // Read before the log, so that a host that writes meanwhile has signed for no more than is read.
     let own = own_anchor(&folder, &trust, configured, output)?;
@@ -99,8 +102,32 @@ fn own_anchor(
     }
 }
 
-/// A checkpoint, or the one in a receipt.
-fn anchor(path: &Path) -> Result<Vec<u8>, Failure> {
+/// A checkpoint, or the one in a receipt, by a key that is trusted.
+fn anchor(path: &Path, trust: &TrustStore) -> Result<Vec<u8>, Failure> {
+    let checkpoint = checkpoint_in(path)?;
+    match Checkpoint::verify(&checkpoint, trust) {
+        Ok(_) => Ok(checkpoint),
+        Err(error) => {
+            let failure = of_checkpoint(&error);
+            let file = path.display();
+            Err(match failure.code {
+                Code::DocumentInvalid => Failure {
+                    message: format!("`{file}` is no checkpoint and no receipt: {}", failure.message),
+                    ..failure
+                }
+                .with_hint(
+                    "`aral audit checkpoint > FILE` makes a checkpoint, `aral audit prove SEQ --out FILE` a receipt",
+                ),
+                _not_believed => Failure {
+                    message: format!("`{file}`: {}", failure.message),
+                    ..failure
+                },
+            })
+        }
+    }
+}
+
+fn checkpoint_in(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = files::document(path)?;
     if bytes.len() > RECEIPT_BYTES_MAX {
         return Ok(bytes);
@@ -122,8 +149,20 @@ fn failure(error: &VerifyError) -> Failure {
             Failure::new(Code::ConfigInvalid, message).with_hint("name the folder of the log: `--dir FOLDER`")
         }
         VerifyError::Segment(_) => Failure::new(Code::AuditUnavailable, message),
-        VerifyError::Anchor(_) => Failure::new(Code::SignatureInvalid, message)
-            .with_hint("trust the key that signed it: `--trust KEY.pub.pem`"),
+        VerifyError::Anchor(error) => Failure {
+            message,
+            ..of_checkpoint(error)
+        },
+    }
+}
+
+/// Why a checkpoint is not believed. A key that nobody trusts can be named; nothing else helps against the other reasons.
+fn of_checkpoint(error: &DocumentError) -> Failure {
+    let failure = Failure::from(error.clone());
+    if is_by_unknown_key(error) {
+        failure.with_hint(TRUST_IT)
+    } else {
+        failure
     }
 }
 
@@ -132,11 +171,15 @@ fn by_unknown_key(finding: &Finding) -> Option<&DocumentError> {
     let What::CheckpointForged(error) = &finding.what else {
         return None;
     };
+    is_by_unknown_key(error).then_some(error)
+}
+
+/// Whether naming the key that signed would help.
+pub(super) fn is_by_unknown_key(error: &DocumentError) -> bool {
     matches!(
         error,
         DocumentError::UnknownKey { .. } | DocumentError::WrongKeyKind { .. }
     )
-    .then_some(error)
 }
 
 fn verdict(finding: Option<&Finding>) -> String {
