@@ -363,7 +363,7 @@ fn read_key(path: &Path, put_back: &dyn Fn() -> Option<String>) -> Result<Master
 pub(crate) fn not_set(name: &str, key: &str) -> Failure {
     Failure::new(
         Code::ConfigInvalid,
-        format!("the variable `{name}` is not set, and {key} names it"),
+        format!("the variable `{name}` is not set, or is empty, and {key} names it"),
     )
     .with_hint(format!(
         "set it for this program alone: `{name}=… aral …`, from a file that nobody else can read"

@@ -93,6 +93,74 @@ fn the_wrong_half_of_a_pair_is_named_and_no_other_pair() {
 }
 
 #[test]
+fn a_file_that_is_something_else_is_named() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk.write("echo.wasm", &RUNTIME_ECHO_TOOL.bytes());
+    desk.write("empty.wasm", b"");
+    desk.write("marked.json", "\u{feff}{}".as_bytes());
+    for (arguments, code, parts) in [
+        (
+            &["diff", "echo.wasm", "empty.wasm"][..],
+            7,
+            &["`empty.wasm`: the file is empty"][..],
+        ),
+        (
+            &["diff", "aral.toml", "echo.wasm"],
+            7,
+            &["`aral.toml`: this is not WebAssembly"],
+        ),
+        (&["diff", "marked.json", "echo.wasm"], 7, &["`marked.json`: "]),
+        (&["inspect", "empty.wasm"], 7, &["`empty.wasm`: the file is empty"]),
+        (
+            &["run", "empty.wasm", "--development"],
+            7,
+            &["`empty.wasm`: the file is empty"],
+        ),
+        (
+            &["manifest", "sign", "aral.toml", "--key", "key.pem"],
+            7,
+            &["`aral.toml`: the manifest is not"],
+        ),
+        (
+            &["manifest", "verify", "marked.json"],
+            7,
+            &["`marked.json`: ", "byte order mark"],
+        ),
+        (
+            &["persona", "sign", "empty.wasm", "--key", "key.pem"],
+            7,
+            &["`empty.wasm`: the persona is not"],
+        ),
+        (
+            &["persona", "verify", "manifest.json"],
+            7,
+            &["`manifest.json`: the document is `aral.manifest/v1`"],
+        ),
+        (
+            &["persona", "show", "aral.toml"],
+            7,
+            &["`aral.toml`: the persona is not"],
+        ),
+        (
+            &["manifest", "build", "echo.wasm"],
+            2,
+            &[
+                "`echo.wasm`",
+                "hint: name a folder with a capability.toml, or that file",
+            ],
+        ),
+        (
+            &["persona", "new", "--id", "me", "--clearance", "top"],
+            2,
+            &["`--clearance`: "],
+        ),
+    ] {
+        desk.aral(arguments).assert(&arguments.join(" "), code, parts);
+    }
+}
+
+#[test]
 fn inspect_reads_what_others_built() {
     let desk = Desk::new();
     // A program of the standard library alone, that knows nothing of this host.

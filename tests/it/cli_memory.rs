@@ -721,6 +721,15 @@ fn a_backup_is_read_by_its_key_alone_and_into_any_store() {
     desk.private("backup.pub.pem");
     import("backup.pub.pem", &[]).assert("the same, private", 2, &["backup.pub.pem` is a public key"]);
     import("key.pem", &[]).assert("a key for signing", 2, &["not a private key of X25519"]);
+    desk.aral(&["memory", "import", "--key", "backup.pem", "aral.toml"])
+        .assert(
+            "no backup",
+            2,
+            &[
+                "`aral.toml`: this is not a backup",
+                "hint: name a file that `aral memory export",
+            ],
+        );
     import("backup.pem", &[]).assert("import", 0, &[]);
     assert_eq!(reveal(&desk, "todo").stdout, VALUE);
     assert_eq!(

@@ -89,7 +89,12 @@ fn a_secret_has_a_size() {
     put(&desk, "empty", "\n").assert("a line end alone", 6, &["a secret has 1 to 65536 bytes"]);
     put(&desk, "large", &"x".repeat(65537)).assert("large", 6, &["a secret has 1 to 65536 bytes"]);
     put(&desk, "large", &"x".repeat(65536)).assert("as large as may be", 0, &[]);
-    put(&desk, "huge", &"x".repeat(70000)).assert("huge", 6, &["standard input has more than", "(input.too_large)"]);
+    let too_large = |what: &str| format!("{what} has more than 65536 bytes");
+    put(&desk, "huge", &"x".repeat(70000)).assert("huge", 6, &[&too_large("standard input"), "(input.too_large)"]);
+    desk.write("big", &[b'x'; 65_539]);
+    let big = |more: &[&str]| desk.aral(&[&["secret", "put", "huge", "@big"][..], more].concat());
+    big(&[]).assert("a file", 6, &[&too_large("`big`")]);
+    big(&["--exact"]).assert("a file, byte for byte", 6, &[&too_large("`big`")]);
 }
 
 #[test]

@@ -28,10 +28,11 @@ pub(crate) fn run(arguments: &arguments::Diff, output: &Output) -> Done {
 fn subject(path: &Path) -> Result<Subject, Failure> {
     let bytes = files::component(path)?;
     if bytes.trim_ascii_start().first() == Some(&b'{') {
-        let (_, body) = manifest::read_unbelieved(&bytes)?;
+        let (_, body) = manifest::read_unbelieved(&bytes).map_err(|failure| files::about(path, failure))?;
         return Ok(Subject::Manifest(Box::new(body)));
     }
-    Ok(Subject::Component(Box::new(session::inspect(&bytes)?)))
+    let inspection = session::inspect(&bytes).map_err(|failure| files::about(path, failure))?;
+    Ok(Subject::Component(Box::new(inspection)))
 }
 
 fn human(found: &Diff) -> String {

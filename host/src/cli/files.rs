@@ -45,6 +45,14 @@ pub(crate) fn unwritten(what: &str, error: &io::Error) -> Failure {
         .with_hint("make room where it goes, or have it go somewhere else")
 }
 
+/// A failure that is about what a file holds, with its name.
+pub(crate) fn about(path: &Path, failure: Failure) -> Failure {
+    Failure {
+        message: format!("`{}`: {}", path.display(), failure.message),
+        ..failure
+    }
+}
+
 /// Reads a component, or as much of a larger file as shows that it is one too many.
 pub(crate) fn component(path: &Path) -> Result<Vec<u8>, Failure> {
     read(path, COMPONENT_BYTES_MAX as u64, Code::ComponentTooLarge)

@@ -74,7 +74,7 @@ fn given(passphrase: &Passphrase) -> Result<Option<Zeroizing<Vec<u8>>>, Failure>
         Some((_, passphrase)) => Ok(Some(Zeroizing::new(passphrase.expose().to_vec()))),
         None => Err(Failure::new(
             Code::ConfigInvalid,
-            format!("the variable `{}` is not set", name.escape_debug()),
+            format!("the variable `{}` is not set, or is empty", name.escape_debug()),
         )),
     }
 }

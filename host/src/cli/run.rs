@@ -44,7 +44,12 @@ pub(crate) fn run(arguments: &Run, configured: &Configured, output: &Output) -> 
     let watch = Watch::new(output);
     let host = session::development_host(configured, &watch)?;
     let mut report =
-        session::block_on(session::patiently(output, host.dangerous_run(&run, &input)))?.map_err(worded)?;
+        session::block_on(session::patiently(output, host.dangerous_run(&run, &input)))?.map_err(|failure| {
+            match failure.code {
+                Code::ComponentInvalid => files::about(&arguments.file, failure),
+                _other => worded(failure),
+            }
+        })?;
     report.outcome.result = report.outcome.result.map_err(worded);
     let events = watch.take();
     if let Some(path) = &arguments.observe {

@@ -63,12 +63,11 @@ fn get(arguments: &SecretGet, configured: &Configured, output: &Output) -> Done 
 }
 
 fn new_value(arguments: &SecretPut) -> Result<verb::Hidden, Failure> {
-    // With room for the line end that is taken off.
-    let value = value::read(arguments.value.as_deref(), "secret", SECRET_BYTES_MAX.saturating_add(2))?;
+    let source = arguments.value.as_deref();
     let value = if arguments.exact {
-        value
+        value::read(source, "secret", SECRET_BYTES_MAX)?
     } else {
-        value::without_line_end(value)
+        value::read_line(source, "secret", SECRET_BYTES_MAX)?
     };
     Ok(verb::Hidden::new(value))
 }

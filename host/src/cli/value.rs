@@ -14,6 +14,9 @@ use super::arguments::storage::Show;
 use super::output::{Output, Stop};
 use super::{files, prompt, text};
 
+/// Longest line end, in bytes.
+const LINE_END_BYTES_MAX: usize = 2;
+
 /// The value that `argument` tells the place of: `@FILE`, `-` for standard input, none for standard input or, on a
 /// terminal, a prompt.
 pub(crate) fn read(argument: Option<&str>, what: &str, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
@@ -34,6 +37,18 @@ pub(crate) fn read(argument: Option<&str>, what: &str, bytes_max: usize) -> Resu
         },
     };
     Ok(value)
+}
+
+/// The same without one line end, which does not count.
+pub(crate) fn read_line(argument: Option<&str>, what: &str, bytes_max: usize) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let value = read(argument, what, bytes_max.saturating_add(LINE_END_BYTES_MAX));
+    let place = argument.and_then(|text| text.strip_prefix('@'));
+    let place = place.map_or_else(|| "standard input".to_owned(), |path| format!("`{path}`"));
+    let value = value.map_err(|failure| match failure.code {
+        Code::InputTooLarge => too_large(&place, bytes_max),
+        _other => failure,
+    })?;
+    Ok(without_line_end(value))
 }
 
 /// Without the line end that editors and `echo` put after a text.

@@ -9,10 +9,12 @@ use aral_orchestration::RawPolicy;
 use aral_orchestration::dispatch::GateOptions;
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 
 use super::address;
 use super::audit::raw::RawAudit;
 use super::outbound::RawOutbound;
+use super::parse::HINT;
 use super::serve::RawServe;
 use super::storage::raw::{RawMemory, RawSecrets};
 use super::telemetry::RawTelemetry;
@@ -44,10 +46,20 @@ pub(super) struct RawConfig {
 pub(super) struct RawTrust {
     pub(super) public_key: PathBuf,
     pub(super) kinds: Vec<Kind>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "moment")]
     pub(super) not_before: Option<Timestamp>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "moment")]
     pub(super) not_after: Option<Timestamp>,
+}
+
+fn moment<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map(Some).map_err(|_| {
+        let shown = text.escape_debug();
+        D::Error::custom(format!(
+            "`{shown}` is no moment{HINT}write it with its time and zone: \"2026-06-01T00:00:00Z\""
+        ))
+    })
 }
 
 /// `[revoked]`

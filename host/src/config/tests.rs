@@ -308,6 +308,11 @@ fn what_cannot_be_taken_is_refused_with_line_and_hint() {
             "not_after 2026-06-01T00:00:00Z is not later than not_before 2026-06-01T00:00:00Z",
             Some("write a not_after later than 2026-06-01T00:00:00Z"),
         ),
+        (
+            "[[trust]]\npublic_key = \"dev.pub.pem\"\nkinds = []\nnot_after = \"2020-01-01\"",
+            "`2020-01-01` is no moment",
+            Some("write it with its time and zone: \"2026-06-01T00:00:00Z\""),
+        ),
         ("[revoked]\nkeys = [\"12\"]", "is not 16 lower-case hex digits", None),
         (
             "[personas]\nfile = []",

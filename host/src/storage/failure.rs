@@ -138,7 +138,10 @@ pub fn backup_failure(error: BackupError) -> Failure {
     let failed = |code| Failure::new(code, message);
     match error {
         BackupError::Store(error) => store_failure(error),
-        BackupError::Io { .. } | BackupError::NotABackup | BackupError::Version { .. } => failed(Code::ConfigInvalid),
+        BackupError::Io { .. } | BackupError::Version { .. } => failed(Code::ConfigInvalid),
+        BackupError::NotABackup => {
+            failed(Code::ConfigInvalid).with_hint("name a file that `aral memory export --out FILE` wrote")
+        }
         BackupError::WrongKey { .. } => {
             failed(Code::ConfigInvalid).with_hint("name the private key that it wants: `--key BACKUP.pem`")
         }

@@ -55,12 +55,12 @@ impl MasterKey {
         Ok(Zeroizing::new(hex(LockedKey::random()?.expose())))
     }
 
-    /// From its text: 64 hex digits; white space around them is let go.
+    /// From its text: 64 hex digits; white space around them is let go, and so is the mark that some editors put first (U+FEFF).
     ///
     /// # Errors
     /// [`MasterKeyError`] as [`StoreError::Master`] for anything else.
     pub fn from_text(text: &[u8]) -> Result<Self, StoreError> {
-        let text = text.trim_ascii();
+        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text).trim_ascii();
         let wrong = MasterKeyError {
             digits: text.len(),
             hex: text.iter().all(u8::is_ascii_hexdigit),
@@ -230,6 +230,8 @@ mod tests {
         let key = MasterKey::from_text(text.as_bytes()).unwrap();
         let with_line_end = format!("{}\n", text.to_uppercase());
         assert_eq!(MasterKey::from_text(with_line_end.as_bytes()).unwrap().id(), key.id());
+        let marked = format!("\u{feff}{}", *text);
+        assert_eq!(MasterKey::from_text(marked.as_bytes()).unwrap().id(), key.id());
         assert_eq!(key.id().len(), 16);
         assert!(!text.contains(&key.id()), "the id is no part of the key");
         for (bad, digits) in [("", 0), ("00", 2), (&text[1..], 63), (&format!("{}0", *text), 65)] {

@@ -109,19 +109,19 @@ fn anchor(path: &Path, trust: &TrustStore) -> Result<Vec<u8>, Failure> {
         Ok(_) => Ok(checkpoint),
         Err(error) => {
             let failure = of_checkpoint(&error);
-            let file = path.display();
             Err(match failure.code {
                 Code::DocumentInvalid => Failure {
-                    message: format!("`{file}` is no checkpoint and no receipt: {}", failure.message),
+                    message: format!(
+                        "`{}` is no checkpoint and no receipt: {}",
+                        path.display(),
+                        failure.message
+                    ),
                     ..failure
                 }
                 .with_hint(
                     "`aral audit checkpoint > FILE` makes a checkpoint, `aral audit prove SEQ --out FILE` a receipt",
                 ),
-                _not_believed => Failure {
-                    message: format!("`{file}`: {}", failure.message),
-                    ..failure
-                },
+                _not_believed => files::about(path, failure),
             })
         }
     }

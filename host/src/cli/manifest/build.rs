@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use aral_capability::manifest::build::{Part, body};
 use aral_capability::manifest::source::Described;
-use aral_capability::manifest::{self, CapabilityToml};
+use aral_capability::manifest::{self, CapabilityToml, ManifestError};
 use aral_capability::registry::compile_failure;
 use aral_capability::{Descriptor, Inspection, describe};
 use aral_contract::document::{Kind, json as strict};
@@ -93,11 +93,12 @@ fn find(source: &Path, runtime: &Runtime) -> Result<Found, Failure> {
     } else {
         source.to_owned()
     };
-    let in_file = |failure: Failure| Failure {
-        message: format!("{}: {}", path.display(), failure.message),
-        ..failure
-    };
-    let source = CapabilityToml::parse(&files::text(&path)?).map_err(|error| in_file(error.into()))?;
+    let text = files::text(&path).map_err(|failure| match failure.hint {
+        None => failure.with_hint("name a folder with a capability.toml, or that file; it names the component"),
+        Some(_) => failure,
+    })?;
+    let in_file = |error: ManifestError| files::about(&path, error.into());
+    let source = CapabilityToml::parse(&text).map_err(in_file)?;
     let beside = |name: &str| -> PathBuf { path.with_file_name(name) };
     let component_path = beside(&source.component);
     let component = files::component(&component_path).map_err(|failure| match failure.hint {
@@ -105,13 +106,13 @@ fn find(source: &Path, runtime: &Runtime) -> Result<Found, Failure> {
         Some(_) => failure,
     })?;
     // Looked at before it runs: what is no tool gets a clear word instead of a trap.
-    let inspection = session::inspect(&component).map_err(in_file)?;
+    let inspection = session::inspect(&component).map_err(|failure| files::about(&component_path, failure))?;
     let descriptor = match &source.described {
         Described::ByItself => session::block_on(async {
             let compiled = runtime.compile(&component, Metering::Metered).await;
             describe(runtime, &compiled.map_err(|error| compile_failure(&error))?).await
         })?
-        .map_err(in_file)?,
+        .map_err(|failure| files::about(&component_path, failure))?,
         Described::ByFile {
             title,
             description,
@@ -122,8 +123,7 @@ fn find(source: &Path, runtime: &Runtime) -> Result<Found, Failure> {
                 files::text(&beside(input_schema))?,
                 files::text(&beside(output_schema))?,
             );
-            Descriptor::parse(title.clone(), description.clone(), &input, &answer)
-                .map_err(|error| in_file(error.into()))?
+            Descriptor::parse(title.clone(), description.clone(), &input, &answer).map_err(in_file)?
         }
     };
     Ok(Found {

@@ -14,7 +14,8 @@ use crate::cli::passphrase;
 pub(crate) fn run(arguments: &ManifestSign, output: &Output) -> Done {
     let signing = &arguments.signing;
     let key = passphrase::private_key(&signing.key, &signing.passphrase)?;
-    let (_, body) = manifest::read_unbelieved(&files::document(&arguments.file)?)?;
+    let (_, body) = manifest::read_unbelieved(&files::document(&arguments.file)?)
+        .map_err(|failure| files::about(&arguments.file, failure))?;
     let now = SystemClock::new().now();
     let serial = super::serial(signing.serial, now)?;
     let expires_at = super::expiry(now, arguments.valid_days)?;

@@ -52,10 +52,47 @@ fn body(arguments: &PersonaNew) -> Result<PersonaBody, Failure> {
         },
     });
     without_nulls(&mut members);
-    serde_json::from_value(members).map_err(|error| {
-        Failure::new(Code::ConfigInvalid, error.to_string())
+    serde_json::from_value(members.clone()).map_err(|error| {
+        let message = match culprit(&members) {
+            Some(option) => format!("`{option}`: {error}"),
+            None => error.to_string(),
+        };
+        Failure::new(Code::ConfigInvalid, message)
             .with_hint("`aral persona new --help` shows how each value is written")
     })
+}
+
+/// Where each option that can be wrong goes.
+const OPTIONS: [(&str, &str); 10] = [
+    ("--id", "/id"),
+    ("--name", "/name"),
+    ("--description", "/description"),
+    ("--system-prompt", "/system_prompt"),
+    ("--tier", "/tier"),
+    ("--clearance", "/clearance"),
+    ("--allow-permission", "/constraints/allowed_permissions"),
+    ("--allow-capability", "/constraints/allowed_capabilities"),
+    ("--allow-domain", "/constraints/allowed_domains"),
+    ("--allow-agent", "/constraints/allowed_agents"),
+];
+
+/// The option without which the rest would be taken; none: it is another one, or several are wrong.
+fn culprit(members: &Value) -> Option<&'static str> {
+    let is_taken_without = |pointer: &str| {
+        let mut others = members.clone();
+        if let Some(member) = others.pointer_mut(pointer) {
+            *member = match &*member {
+                Value::Array(_) => json!([]),
+                // These two have to be there, and this would do.
+                _text if matches!(pointer, "/id" | "/name") => json!("x"),
+                _other => Value::Null,
+            };
+        }
+        without_nulls(&mut others);
+        serde_json::from_value::<PersonaBody>(others).is_ok()
+    };
+    let mut wrong = OPTIONS.iter().filter(|(_, pointer)| is_taken_without(pointer));
+    wrong.next().map(|(option, _)| *option)
 }
 
 /// What was not given is not written.
@@ -139,5 +176,26 @@ mod tests {
         ] {
             assert_eq!(parse(bad).unwrap_err().code, Code::ConfigInvalid, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_taken_is_told_with_its_option() {
+        let long = "x".repeat(257);
+        for (option, value) in [
+            ("--name", long.as_str()),
+            ("--tier", "Gold"),
+            ("--clearance", "top"),
+            ("--allow-permission", "files"),
+            ("--allow-capability", "A B"),
+            ("--allow-domain", "example.com"),
+            ("--allow-agent", "A B"),
+        ] {
+            let refused = parse(&["--id", "me", option, value]).unwrap_err();
+            assert!(refused.message.starts_with(&format!("`{option}`: ")), "{refused}");
+        }
+        let refused = parse(&["--id", "Me"]).unwrap_err();
+        assert!(refused.message.starts_with("`--id`: "), "{refused}");
+        let several = parse(&["--id", "Me", "--tier", "Gold"]).unwrap_err();
+        assert!(!several.message.starts_with("`--"), "{several}");
     }
 }

@@ -12,7 +12,8 @@ use crate::cli::{files, manifest, passphrase};
 
 pub(crate) fn run(arguments: &PersonaSign, output: &Output) -> Done {
     let bytes = files::document(&arguments.file)?;
-    let (_, body) = persona::read_unbelieved(&bytes).map_err(Failure::from)?;
+    let (_, body) =
+        persona::read_unbelieved(&bytes).map_err(|error| files::about(&arguments.file, Failure::from(error)))?;
     let signing = &arguments.signing;
     let key = passphrase::private_key(&signing.key, &signing.passphrase)?;
     let now = SystemClock::new().now();

@@ -17,7 +17,8 @@ pub(crate) fn run(arguments: &PersonaVerify, configured: &Configured, output: &O
     let trust = configured.trust_in(&arguments.trusting, Kind::Persona)?;
     let now = SystemClock::new().now();
     let bytes = files::document(&arguments.file)?;
-    let verified = persona::verify(&bytes, &trust, now).map_err(|error| not_believed(&arguments.trusting, error))?;
+    let verified = persona::verify(&bytes, &trust, now)
+        .map_err(|error| files::about(&arguments.file, not_believed(&arguments.trusting, error)))?;
     super::warn(&verified.body, output);
     let (header, id) = (&verified.header, &verified.body.id);
     let signer = verified.signer.map(|key| key.to_string()).unwrap_or_default();

@@ -133,9 +133,16 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 }
 
+/// What some editors put before a text, where nobody sees it. JSON has none (RFC 8259, section 8.1).
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Reads one JSON value that fills the whole text.
 pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
     let malformed = |error: serde_json::Error| JsonError::Malformed(error.to_string());
+    if text.starts_with(BYTE_ORDER_MARK) {
+        let what = "it begins with a byte order mark (U+FEFF): save it without one";
+        return Err(JsonError::Malformed(what.to_owned()));
+    }
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let value = Strict {
         depth_left: JSON_DEPTH_MAX,
@@ -237,6 +244,8 @@ mod tests {
             assert!(parse(bad.as_bytes()).is_err(), "{bad} was taken");
         }
         assert!(parse(b"\xff").is_err());
+        let marked = parse("\u{feff}{}".as_bytes()).unwrap_err();
+        assert!(marked.to_string().contains("byte order mark"), "{marked}");
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         assert!(parse(nested(JSON_DEPTH_MAX).as_bytes()).is_ok());
         assert!(parse(nested(JSON_DEPTH_MAX + 2).as_bytes()).is_err());

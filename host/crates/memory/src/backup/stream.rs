@@ -169,6 +169,8 @@ impl<'a> Reader<'a> {
         }
         match u32::from_le_bytes(*format) {
             FORMAT => {}
+            // No version ever wrote it.
+            0 => return Err(BackupError::Damaged { message: 0 }),
             found => return Err(BackupError::Version { found, known: FORMAT }),
         }
         let own = key.public_key();

@@ -184,6 +184,9 @@ fn a_backup_that_is_cut_changed_or_not_ours_changes_nothing() {
         error.contains(&key.public_key().id()) && error.contains(&other.public_key().id()),
         "{error}"
     );
+    let mut none = bytes.clone();
+    none[8] = 0;
+    assert!(matches!(import(&none, &key), Err(BackupError::Damaged { message: 0 })));
     let mut newer = bytes.clone();
     newer[8] = 2;
     assert!(matches!(
