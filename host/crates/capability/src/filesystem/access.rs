@@ -2,7 +2,7 @@
 //! there, and what is left of the quota. Refusals are recorded here, with the line that would allow them.
 
 use std::io;
-use std::path::Path;
+use std::path::{Component, Path};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -45,7 +45,10 @@ fn too_long(path: &str) -> Option<String> {
             "the path has {bytes} bytes, and may have at most {PATH_BYTES_MAX}: {step}"
         ));
     }
-    let parts = Path::new(path).components().count();
+    let parts = Path::new(path)
+        .components()
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
+        .count();
     (parts > PATH_PARTS_MAX)
         .then(|| format!("the path has {parts} parts, and may have at most {PATH_PARTS_MAX}: {step}"))
 }
