@@ -511,6 +511,11 @@ fn who_reads_a_log_that_lacks_a_segment_is_told_so_and_does_not_take_it_for_the_
         let is_told = run.stdout.contains(&words) || run.stderr.contains(&words);
         assert!(is_told, "{verb:?}: {run:#?}");
     }
+    let before = format!("\"seq\":{},", first - 1);
+    for verb in [&tail[..], &follow] {
+        let shown = desk.aral(&[verb, &["--json"]].concat());
+        assert!(shown.stdout.contains(&before), "what stands before it: {shown:#?}");
+    }
     assert!(!PathBuf::from(desk.path("export.jsonl")).exists(), "half an export");
 }
 

@@ -20,17 +20,25 @@ pub(super) fn run(arguments: &AuditTail, configured: &Configured, output: &Outpu
     let mut cursor = Cursor::last(&folder, arguments.lines).map_err(|error| read_failure(&error))?;
     let most = usize::try_from(arguments.lines).unwrap_or(usize::MAX);
     let mut last = VecDeque::new();
-    while let Some(entry) = next(&mut cursor)? {
-        if last.len() == most {
-            last.pop_front();
+    let end = loop {
+        match next(&mut cursor) {
+            Ok(Some(entry)) => {
+                if last.len() == most {
+                    last.pop_front();
+                }
+                if most > 0 {
+                    last.push_back(entry);
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(damage) => break Err(damage),
         }
-        if most > 0 {
-            last.push_back(entry);
-        }
-    }
+    };
+    // What stands before damage is shown all the same.
     for entry in &last {
         show(entry, output)?;
     }
+    end?;
     if !arguments.follow {
         return Ok(Exit::Success);
     }
