@@ -224,7 +224,8 @@ pub struct Listing {
     pub is_whole: bool,
 }
 
-/// The regular files among the first `entries_max` entries of a folder. Names that are not UTF-8 are left out.
+/// The regular files among the first `entries_max` entries of a folder. Names that are not UTF-8 are left out. An entry that the system
+/// does not look at is an error: whoever was not told of it would take it for gone.
 pub fn list(dir: &Dir, entries_max: usize) -> Result<Listing, FilesError> {
     let here = Path::new(".");
     let now = cap_std::time::SystemClock::new(authority()).now();
@@ -235,9 +236,8 @@ pub fn list(dir: &Dir, entries_max: usize) -> Result<Listing, FilesError> {
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };
-        // Another process may have removed it meanwhile.
-        let Ok(metadata) = entry.metadata() else { continue };
-        if metadata.is_file() {
+        let metadata = unless_removed(entry.metadata()).map_err(during("look at", Path::new(&name)))?;
+        if let Some(metadata) = metadata.filter(Metadata::is_file) {
             let age = metadata
                 .modified()
                 .ok()
@@ -254,6 +254,14 @@ pub fn list(dir: &Dir, entries_max: usize) -> Result<Listing, FilesError> {
         files,
         is_whole: entries.next().is_none(),
     })
+}
+
+/// What is known of an entry; none: another process has removed it meanwhile. What the system does not look at is there all the same.
+fn unless_removed<T>(looked: io::Result<T>) -> io::Result<Option<T>> {
+    match looked {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        looked => looked.map(Some),
+    }
 }
 
 /// The size of a file, in bytes.

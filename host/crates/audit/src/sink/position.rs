@@ -6,6 +6,8 @@ use aral_runtime::files::{self, FilesError};
 use cap_std::fs::Dir;
 use serde::{Deserialize, Serialize};
 
+use crate::segment::SegmentError;
+
 const POSITION_BYTES_MAX: u64 = 4096;
 
 /// Why a position cannot be used.
@@ -14,6 +16,9 @@ pub enum PositionError {
     /// The file cannot be read or written.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// The log cannot be listed.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
     /// The file holds something else, or the position in another log.
     #[error("`{file}` is not the position of a sink in this log; remove it to deliver everything again")]
     Damaged {

@@ -19,6 +19,8 @@ use crate::shared::Shared;
 
 /// How long it waits after a failure, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+/// How long it waits at least for a record that is on stable storage and in no file. Then that is gone.
+const IN_NO_FILE: Duration = Duration::from_secs(45);
 
 /// How a sink is doing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,7 +57,7 @@ impl Shipper {
     /// A sink of this log that goes on where it stood. What it has not delivered is not removed while this value lives.
     ///
     /// # Errors
-    /// Its position cannot be read or written, or is not one in this log.
+    /// Its position cannot be read or written, or is not one in this log; or the log cannot be listed.
     pub fn new(log: &AuditLog, name: SinkName, exporter: Box<dyn Exporter>) -> Result<Self, PositionError> {
         let clone = || {
             let failed = |source| aral_runtime::files::FilesError::Io {
@@ -69,9 +71,7 @@ impl Shipper {
         // Held before the position is looked at, so that nothing goes in between.
         let hold = log.holds().add(0);
         let stood = position::read(&dir, name.as_str(), id)?;
-        let oldest = segment::list(&dir)
-            .ok()
-            .and_then(|segments| Some(segments.first()?.first));
+        let oldest = segment::list(&dir)?.first().map(|segment| segment.first);
         let next = stood.unwrap_or(0);
         let from = next.max(oldest.unwrap_or(0));
         if from > next && stood.is_some() {
@@ -130,7 +130,7 @@ impl Shipper {
     /// What comes next is damaged or gone: then [`SinkStatus::stopped`] says so, and what was not delivered is not removed while
     /// the log is open. What the disk refuses for a while is tried again.
     pub async fn run(mut self) -> Result<(), ReadError> {
-        let mut wait = BACK_OFF.0;
+        let (mut wait, mut in_no_file) = (BACK_OFF.0, Duration::ZERO);
         loop {
             let from = self.cursor.position();
             let end = self.durable_beyond(from).await;
@@ -138,9 +138,15 @@ impl Shipper {
                 return Ok(());
             }
             let read = match self.read(end) {
-                // It is on the disk, and after all that waiting in no file that can be found.
-                Ok(nothing) if nothing.is_empty() && wait >= BACK_OFF.1 => Err(ReadError::Damaged { seq: from }),
+                Ok(nothing) if nothing.is_empty() && in_no_file >= IN_NO_FILE => Err(ReadError::Damaged { seq: from }),
                 read => read,
+            };
+            // What is waited for is that alone: a disk or a server may have been waited for before.
+            let is_in_no_file = matches!(&read, Ok(nothing) if nothing.is_empty());
+            in_no_file = if is_in_no_file {
+                in_no_file.saturating_add(wait)
+            } else {
+                Duration::ZERO
             };
             let (rest, trouble) = match read {
                 Ok(batch) if !batch.is_empty() => match self.deliver(batch).await {

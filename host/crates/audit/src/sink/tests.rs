@@ -641,6 +641,33 @@ async fn a_sink_stops_where_a_record_that_is_on_the_disk_is_in_no_file_for_a_min
     assert_eq!((status.position, log.holds().lowest()), (0, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_record_that_is_in_no_file_has_its_minute_also_after_a_long_wait_for_a_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = session(&options(folder.path()), 4);
+    let exporter = Refusing::new(splits, |_| false);
+    let shipper = shipper(&log, exporter.clone());
+    let mut status = shipper.status();
+    let dir = log.dir().try_clone().unwrap();
+    let segment = crate::segment::file_name(0);
+    let running = tokio::spawn(shipper.run());
+    // By now it waits as long as it ever does.
+    tokio::time::sleep(Duration::from_secs(300)).await;
+    assert_eq!(status.borrow().position, 0);
+    dir.rename(&segment, &dir, "away").unwrap();
+    let in_no_file = |status: &SinkStatus| {
+        let failing = status.failing.as_ref();
+        failing.is_some_and(|reason| reason.contains("is not in the file"))
+    };
+    status.wait_for(in_no_file).await.unwrap();
+    dir.rename("away", &dir, &segment).unwrap();
+    exporter.refuses.store(false, Ordering::Relaxed);
+    status.wait_for(|status| status.position == 5).await.unwrap();
+    assert!(!status.borrow().stopped);
+    log.close().unwrap();
+    running.await.unwrap().unwrap();
+}
+
 #[test]
 fn only_what_is_damaged_or_gone_ends_a_sink() {
     use crate::ReadError;
@@ -649,9 +676,16 @@ fn only_what_is_damaged_or_gone_ends_a_sink() {
         name: "0".to_owned(),
         source: kind.into(),
     };
+    // As a listing says it.
+    let not_looked_at = files::FilesError::Io {
+        action: "look at",
+        path: "0".into(),
+        source: std::io::ErrorKind::Other.into(),
+    };
     for (error, is_for_good) in [
         (ReadError::Segment(read(std::io::ErrorKind::Other)), false),
         (ReadError::Segment(SegmentError::TooMany), false),
+        (ReadError::Segment(not_looked_at.into()), false),
         (ReadError::Segment(SegmentError::Header { name: "0".to_owned() }), true),
         (ReadError::Gone { wanted: 0, first: 1 }, true),
         (ReadError::Damaged { seq: 0 }, true),

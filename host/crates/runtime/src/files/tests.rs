@@ -251,6 +251,20 @@ fn writing_is_whole_replaces_links_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn what_a_listing_cannot_look_at_is_not_taken_for_gone() {
+    let looked = |kind: io::ErrorKind| unless_removed::<()>(Err(kind.into())).map_err(|error| error.kind());
+    assert_eq!(looked(io::ErrorKind::NotFound), Ok(None));
+    for kind in [
+        io::ErrorKind::Other,
+        io::ErrorKind::TimedOut,
+        io::ErrorKind::OutOfMemory,
+    ] {
+        assert_eq!(looked(kind), Err(kind));
+    }
+    assert_eq!(unless_removed(Ok(7)).unwrap(), Some(7));
+}
+
+#[test]
 fn an_existing_file_is_replaced_only_on_request() {
     let (_folder, path) = folder();
     let file = path.join("f");
