@@ -120,8 +120,8 @@ impl Operator {
         })))
     }
 
-    /// In the store of a host that runs. Once `ending` says `true`, nothing more begins to wait; what is under way has one second more
-    /// for its answer, and then it is given up and on record as such.
+    /// In the store of a host that runs. Once `ending` says `true`, nothing more begins to wait. What is under way has [`HEAR`] more, and
+    /// is on record as given up then. Its last record has as much time again until it is kept; it is queued in any case.
     pub fn of(host: &Host, ending: watch::Receiver<bool>) -> Self {
         Self(Arc::new(Parts {
             storage: host.0.storage.clone(),

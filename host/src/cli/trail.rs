@@ -9,7 +9,7 @@ use aral_host::{Audit, Config, LogSink};
 
 /// The open log, if the configuration has a place for one.
 #[derive(Debug)]
-pub(crate) struct Trail(Option<Audit>);
+pub(crate) struct Trail(Option<Box<dyn AuditSink>>);
 
 impl Trail {
     /// Nothing is done that cannot be recorded.
@@ -18,7 +18,7 @@ impl Trail {
         for_a_verb(&mut config);
         let audit = Audit::open(&config, clock)?;
         audit.as_ref().map_or(Ok(()), |audit| audit.available())?;
-        Ok(Self(audit))
+        Ok(Self(audit.map(|audit| Box::new(audit) as Box<dyn AuditSink>)))
     }
 }
 
@@ -83,6 +83,21 @@ mod tests {
         assert!(matches!(kept, AppendOutcome::Recorded(_)), "{kept:?}");
         let nowhere = runtime.block_on(Trail(None).append(event));
         assert_eq!(nowhere, Ok(AppendOutcome::Unreferenced));
+    }
+
+    #[test]
+    fn a_verb_waits_for_the_room_of_the_log_of_the_configuration() {
+        /// Has no room for now.
+        #[derive(Debug)]
+        struct Crowded;
+        impl AuditSink for Crowded {
+            fn record(&self, _event: Event) {}
+            fn room(&self) -> Option<RoomFuture> {
+                Some(Box::pin(std::future::pending()))
+            }
+        }
+        assert!(Trail(Some(Box::new(Crowded))).room().is_some());
+        assert!(Trail(None).room().is_none());
     }
 
     #[test]

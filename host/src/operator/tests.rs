@@ -263,6 +263,9 @@ fn a_record_is_waited_for_while_the_server_ends_and_not_for_ever() {
         .record_kept_within(Duration::from_millis(1), kind())
         .unwrap_err();
     assert_eq!(failure.code, Code::AuditUnavailable, "{failure}");
+    // Where the server ends it is not waited for as long as that: its end does not wait either.
+    let failure = ends.record_kept(kind()).unwrap_err();
+    assert_eq!(failure.code, Code::Unavailable, "{failure}");
     keep.send_replace(Some(Ok(())));
     for operator in [goes_on, ends] {
         operator.record_kept(kind()).unwrap();
