@@ -58,6 +58,15 @@ pub trait Act: Serialize + DeserializeOwned + Send + 'static {
     fn act(self, operator: &Operator, tell: Tell<'_>) -> Result<Self::Answer, Failure>;
 }
 
+/// What an act came to that changed something.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Changed<T> {
+    /// What was done.
+    pub done: T,
+    /// Why the record of that may be lost; none: it is kept.
+    pub unrecorded: Option<String>,
+}
+
 /// Takes what a long act says on its way. An error ends the act where it can end.
 pub type Tell<'a> = &'a mut dyn FnMut(ActProgress) -> Result<(), Failure>;
 
@@ -194,8 +203,23 @@ impl Operator {
         self.0.sink.record(self.event(kind));
     }
 
-    /// Records it, and waits until it is kept as safely as the log promises: before something is handed out or moved, and after the
-    /// last change of an act.
+    /// Puts on record how an act ended that changes something, and waits until that is kept. Where it may be lost, what was done, or why
+    /// it was not, is not lost with it: perhaps nothing else says that any more.
+    fn changed<T>(&self, ended: Result<T, Failure>, last: EventKind) -> Result<Changed<T>, Failure> {
+        // What the disk said is for the operator, who asked for this.
+        let reason = |failure: Failure| failure.internal.unwrap_or(failure.message);
+        let unrecorded = self.record_kept(last).err().map(reason);
+        match (ended, unrecorded) {
+            (Ok(done), unrecorded) => Ok(Changed { done, unrecorded }),
+            (Err(failure), None) => Err(failure),
+            (Err(failure), Some(reason)) => Err(Failure {
+                message: format!("{}; and the record of that may be lost: {reason}", failure.message),
+                ..failure
+            }),
+        }
+    }
+
+    /// Records it, and waits until it is kept as safely as the log promises: before something is handed out or moved.
     fn record_kept(&self, kind: EventKind) -> Result<(), Failure> {
         self.record_kept_within(KEPT_WAIT_MAX, kind)
     }
@@ -259,16 +283,6 @@ impl Operator {
 
 fn ends() -> Failure {
     Failure::new(Code::Unavailable, "the server ends")
-}
-
-/// Of an act that changed something, whose last record may be lost.
-fn done_unrecorded(failure: Failure) -> Failure {
-    Failure {
-        code: Code::AuditUnavailable,
-        message: "it was done, but the record of that may be lost: the audit log cannot be written".to_owned(),
-        hint: Some("see what is there before you do it again".to_owned()),
-        ..failure
-    }
 }
 
 #[cfg(test)]

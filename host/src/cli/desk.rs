@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aral_contract::{AuditSink, Clock, Code, Failure, SecretBuffer};
 use aral_host::admin::answers::ServerStatus;
 use aral_host::config::serve::admin_socket;
-use aral_host::operator::{Act, ActProgress, Hidden, Imported, MemoryImport, Operator, Tell};
+use aral_host::operator::{Act, ActProgress, Changed, Hidden, Imported, MemoryImport, Operator, Tell};
 use aral_host::protocol::admin::client::{self, AdminBody, AdminClient, Method};
 use aral_host::{Config, Storage};
 use aral_memory::sealed::Salvage;
@@ -119,7 +119,12 @@ impl Desk {
             .map_err(|failure| Failure { trace: None, ..failure })
     }
 
-    pub(crate) fn import(&mut self, act: &MemoryImport, backup: &Path, tell: Tell<'_>) -> Result<Imported, Failure> {
+    pub(crate) fn import(
+        &mut self,
+        act: &MemoryImport,
+        backup: &Path,
+        tell: Tell<'_>,
+    ) -> Result<Changed<Imported>, Failure> {
         let file = machine_files::open_path(backup).map_err(files::failure)?;
         match self {
             Self::Here(operator) => act.act(operator, &mut std::io::BufReader::new(file), tell),

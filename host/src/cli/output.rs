@@ -72,6 +72,17 @@ impl Output {
         }
     }
 
+    /// The answer of what changed something. `unrecorded`: why the record of that may be lost. Then there is a warning and another exit
+    /// code, and the answer all the same: nothing else may say what was done.
+    pub(crate) fn changed(&self, human: &str, object: Value, unrecorded: Option<&str>) -> Done {
+        let (object, exit) = with_unrecorded(object, unrecorded);
+        if let Some(reason) = unrecorded {
+            self.warn(&format!("this was done, and the record of it may be lost: {reason}"));
+        }
+        self.answer(human, &object)?;
+        Ok(exit)
+    }
+
     /// The answer of a capability: JSON in either form, laid out for a person if one is reading.
     pub(crate) fn guest_answer(&self, answer: &str, object: &Value) -> Result<(), Stop> {
         if self.json {
@@ -145,6 +156,17 @@ impl Output {
     }
 }
 
+/// What `--json` shows of what changed something, and how the verb ends.
+fn with_unrecorded(mut object: Value, unrecorded: Option<&str>) -> (Value, Exit) {
+    let Some(reason) = unrecorded else {
+        return (object, Exit::Success);
+    };
+    if let Value::Object(members) = &mut object {
+        members.insert("unrecorded".to_owned(), json!(reason));
+    }
+    (object, Exit::Unavailable)
+}
+
 /// A failure as the caller sees it: without internals.
 pub(crate) fn failure_object(failure: &Failure) -> Value {
     json!({
@@ -185,6 +207,15 @@ mod tests {
             Stop::from(io::Error::from(io::ErrorKind::StorageFull)),
             Stop::Failure(failure) if failure.code == Code::Unavailable && failure.message.contains("standard output")
         ));
+    }
+
+    #[test]
+    fn what_was_done_and_may_be_on_no_record_is_an_answer_with_exit_code_8() {
+        let done = || json!({"key_id": "k"});
+        assert_eq!(with_unrecorded(done(), None), (done(), Exit::Success));
+        let (object, exit) = with_unrecorded(done(), Some("the disk is full"));
+        assert_eq!(object, json!({"key_id": "k", "unrecorded": "the disk is full"}));
+        assert_eq!(exit, Exit::of(Code::AuditUnavailable));
     }
 
     #[test]

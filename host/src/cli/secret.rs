@@ -75,7 +75,7 @@ fn new_value(arguments: &SecretPut) -> Result<verb::Hidden, Failure> {
 fn put(arguments: &SecretPut, rotate: bool, configured: &Configured, output: &Output) -> Done {
     let (name, value) = (&arguments.name, new_value(arguments)?);
     let unfit = check_value(value.expose()).err();
-    let reference = open(configured, Some(name), Opens::ToWrite)?.act(verb::SecretPut {
+    let changed = open(configured, Some(name), Opens::ToWrite)?.act(verb::SecretPut {
         name: name.clone(),
         value,
         rotate,
@@ -85,22 +85,23 @@ fn put(arguments: &SecretPut, rotate: bool, configured: &Configured, output: &Ou
             "a capability can read {name}, and no request can carry it in a header: {why}"
         ));
     }
-    let did = if rotate { "rotated" } else { "stored" };
-    output.answer(
+    let (reference, did) = (changed.done, if rotate { "rotated" } else { "stored" });
+    output.changed(
         &format!("{did} {name} at {reference}"),
-        &json!({"name": name, "reference": reference}),
-    )?;
-    Ok(Exit::Success)
+        json!({"name": name, "reference": reference}),
+        changed.unrecorded.as_deref(),
+    )
 }
 
 fn delete(arguments: &SecretDelete, configured: &Configured, output: &Output) -> Done {
     let name = &arguments.name;
-    let reference = open(configured, Some(name), Opens::ToWrite)?.act(verb::SecretDelete { name: name.clone() })?;
-    output.answer(
+    let changed = open(configured, Some(name), Opens::ToWrite)?.act(verb::SecretDelete { name: name.clone() })?;
+    let reference = changed.done;
+    output.changed(
         &format!("deleted {name}, which was at {reference}; its key is destroyed"),
-        &json!({"name": name, "reference": reference}),
-    )?;
-    Ok(Exit::Success)
+        json!({"name": name, "reference": reference}),
+        changed.unrecorded.as_deref(),
+    )
 }
 
 /// Page by page: a store may hold more than memory does.

@@ -9,7 +9,7 @@ use aral_memory::sealed::{Checked, Damaged, Delete};
 use serde::{Deserialize, Serialize};
 
 use super::moves::unless_unwatched;
-use super::{Act, ActProgress, Operator, Tell, done_unrecorded};
+use super::{Act, ActProgress, Changed, Operator, Tell};
 use crate::events::security;
 use crate::storage::store_failure;
 
@@ -101,7 +101,7 @@ fn cut_off(mut failure: Failure, words: &str, found: &[DamagedRecord]) -> Failur
 impl Act for MemoryCheck {
     const PATH: &'static str = "/v1/memory/check";
     const LONG: bool = true;
-    type Answer = StoreChecked;
+    type Answer = Changed<StoreChecked>;
 
     fn act(self, operator: &Operator, tell: Tell<'_>) -> Result<Self::Answer, Failure> {
         operator.check_recorded()?;
@@ -176,25 +176,25 @@ impl Act for MemoryCheck {
              {nameless_deleted} deleted"
         );
         let last = security(rule::MEMORY_CHECKED, format!("{words}; {ended}"));
-        let kept = if deletes {
-            operator.record_kept(last)
-        } else {
-            operator.record(last);
-            Ok(())
-        };
         let failed = |error: StoreError| match (error, given_up) {
             (StoreError::Invalid(_it_was_ended), Some(why)) => why,
             (error, _) => store_failure(error),
         };
-        checked.map_err(|error| cut_off(failed(error), &words, &found))?;
-        kept.map_err(done_unrecorded)?;
-        Ok(StoreChecked {
-            records,
-            damaged,
-            deleted,
-            nameless,
-            nameless_deleted,
-            found,
-        })
+        let checked = match checked {
+            Err(error) => Err(cut_off(failed(error), &words, &found)),
+            Ok(_) => Ok(StoreChecked {
+                records,
+                damaged,
+                deleted,
+                nameless,
+                nameless_deleted,
+                found,
+            }),
+        };
+        if deletes {
+            return operator.changed(checked, last);
+        }
+        operator.record(last);
+        checked.map(|done| Changed { done, unrecorded: None })
     }
 }

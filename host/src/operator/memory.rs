@@ -10,7 +10,7 @@ use aral_memory::{LocalSecrets, Precondition, RecordName, RecordStore, SealedSto
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Act, Hidden, Operator, Tell, done_unrecorded};
+use super::{Act, Changed, Hidden, Operator, Tell};
 use crate::storage::store_failure;
 
 /// Namespaces that are shown. Bounds memory: a store may hold millions.
@@ -147,7 +147,7 @@ impl Act for MemoryGet {
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
         let name = record_name(&self.name)?;
         let reads = MemoryOperation::Read;
-        let found = operator.noting(&self.namespace, Some(&name), reads, self.reveal, |records| {
+        let found = operator.reading(&self.namespace, Some(&name), reads, self.reveal, |records| {
             let found = records.get(&self.namespace, &name)?;
             let facts = found.as_ref().map_or((None, 0), |record| {
                 (Some(record.classification), record.value.len() as u64)
@@ -166,21 +166,15 @@ impl Act for MemoryGet {
 
 impl Act for MemoryDelete {
     const PATH: &'static str = "/v1/memory/delete";
-    type Answer = Option<Classification>;
+    type Answer = Changed<Option<Classification>>;
 
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
         let name = record_name(&self.name)?;
         let precondition = self.if_version.map_or(Precondition::Any, Precondition::Version);
-        operator.noting(
-            &self.namespace,
-            Some(&name),
-            MemoryOperation::Delete,
-            false,
-            |records| {
-                let was = records.delete(&self.namespace, &name, precondition)?;
-                Ok((was, (was, 0)))
-            },
-        )
+        operator.changing(&self.namespace, &name, MemoryOperation::Delete, |records| {
+            let was = records.delete(&self.namespace, &name, precondition)?;
+            Ok((was, (was, 0)))
+        })
     }
 }
 
@@ -189,7 +183,7 @@ impl Act for MemoryList {
     type Answer = RecordPage;
 
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
-        let page = operator.noting(&self.namespace, None, MemoryOperation::List, false, |records| {
+        let page = operator.reading(&self.namespace, None, MemoryOperation::List, false, |records| {
             let page = records.list(&self.namespace, &self.prefix, self.cursor.as_deref(), PAGE_NAMES_MAX)?;
             let count = page.names.len() as u64;
             Ok((page, (None, count)))
@@ -258,9 +252,8 @@ fn nameless(store: &SealedStore) -> Result<Option<u64>, Failure> {
 pub(super) type Facts = (Option<Classification>, u64);
 
 impl Operator {
-    /// Notes what was done, or why not, and hands the answer on. What hands out a value or changes something has an answer once that
-    /// is kept.
-    pub(super) fn noting<T>(
+    /// Reads, and notes what was read, or why not. What hands out a value has an answer once that is kept.
+    fn reading<T>(
         &self,
         namespace: &Namespace,
         name: Option<&RecordName>,
@@ -268,11 +261,43 @@ impl Operator {
         hands_out: bool,
         act: impl FnOnce(&dyn RecordStore) -> Result<(T, Facts), StoreError>,
     ) -> Result<T, Failure> {
+        let (read, noted) = self.noted(namespace, name, operation, act)?;
+        let kept = if hands_out {
+            self.record_kept(noted)
+        } else {
+            self.record(noted);
+            Ok(())
+        };
+        let answer = read?;
+        kept?;
+        Ok(answer)
+    }
+
+    /// Changes something, notes what was done, or why not, and has an answer once that is kept.
+    pub(super) fn changing<T>(
+        &self,
+        namespace: &Namespace,
+        name: &RecordName,
+        operation: MemoryOperation,
+        act: impl FnOnce(&dyn RecordStore) -> Result<(T, Facts), StoreError>,
+    ) -> Result<Changed<T>, Failure> {
+        let (done, noted) = self.noted(namespace, Some(name), operation, act)?;
+        self.changed(done, noted)
+    }
+
+    /// Does something with records if it can be recorded: what it comes to, and what is to be noted of that.
+    fn noted<T>(
+        &self,
+        namespace: &Namespace,
+        name: Option<&RecordName>,
+        operation: MemoryOperation,
+        act: impl FnOnce(&dyn RecordStore) -> Result<(T, Facts), StoreError>,
+    ) -> Result<(Result<T, Failure>, EventKind), Failure> {
         self.check_recorded()?;
         let records = self.store()?.memory();
         let done = act(&*records);
         let (classification, amount) = done.as_ref().map_or((None, 0), |(_, facts)| *facts);
-        let event = EventKind::MemoryAccess {
+        let noted = EventKind::MemoryAccess {
             capability: None,
             persona: None,
             operation,
@@ -282,16 +307,7 @@ impl Operator {
             amount,
             refused: done.as_ref().err().map(ToString::to_string),
         };
-        let changes = matches!(operation, MemoryOperation::Write | MemoryOperation::Delete);
-        let kept = if changes || hands_out {
-            self.record_kept(event)
-        } else {
-            self.record(event);
-            Ok(())
-        };
-        let (answer, _) = done.map_err(store_failure)?;
-        kept.map_err(|failure| if changes { done_unrecorded(failure) } else { failure })?;
-        Ok(answer)
+        Ok((done.map(|(answer, _)| answer).map_err(store_failure), noted))
     }
 }
 

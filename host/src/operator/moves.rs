@@ -7,10 +7,10 @@ use aral_contract::event::{MemoryOperation, SecretOperation};
 use aral_contract::{Classification, Code, EventKind, Failure, rule};
 use aral_memory::backup::{BackupError, BackupPrivateKey, BackupPublicKey};
 use aral_memory::sealed::{self, Arrived, Existing, Progress, Tally};
-use aral_memory::{MasterKey, SealedStore};
+use aral_memory::{MasterKey, SealedStore, StoreError};
 use serde::{Deserialize, Serialize};
 
-use super::{Act, ActProgress, Hidden, Operator, Tell, done_unrecorded};
+use super::{Act, ActProgress, Changed, Hidden, Operator, Tell};
 use crate::config::storage::MasterKeyPlace;
 use crate::events::security;
 use crate::storage::{backup_failure, rotation, store_failure};
@@ -104,7 +104,7 @@ impl Act for MemoryRotateKey {
     const LONG: bool = true;
     const GOES_ON: Option<&'static str> =
         Some("see how it stands: `aral memory stats`; the next start needs a key that it names then");
-    type Answer = Rotated;
+    type Answer = Changed<Rotated>;
 
     fn act(self, operator: &Operator, tell: Tell<'_>) -> Result<Self::Answer, Failure> {
         operator.check_recorded()?;
@@ -117,8 +117,6 @@ impl Act for MemoryRotateKey {
         // Whoever watched may be gone; the store must not stay between two keys for that.
         let mut step = |step| goes_on(tell(progress(step)));
         let rotated = store.alone().and_then(|alone| alone.rotate_key(&key, &mut step));
-        let rotated = rotated.inspect_err(|error| operator.record(rotation::failed("memory", error)));
-        let rotated = rotated.map_err(store_failure)?;
         ended(operator, "memory", Some(key.id()), rotated)
     }
 }
@@ -127,7 +125,7 @@ impl Act for MemoryRotateEpoch {
     const PATH: &'static str = "/v1/memory/rotate-epoch";
     const LONG: bool = true;
     const GOES_ON: Option<&'static str> = Some("see how it stands: `aral memory stats`");
-    type Answer = Rotated;
+    type Answer = Changed<Rotated>;
 
     fn act(self, operator: &Operator, tell: Tell<'_>) -> Result<Self::Answer, Failure> {
         if operator.storage().memory()?.epoch.is_none() {
@@ -141,32 +139,35 @@ impl Act for MemoryRotateEpoch {
         let store = operator.store()?;
         operator.record_kept(rotation::begun(rotation::EPOCH))?;
         let rotated = store.rotate_epoch(&mut |step| goes_on(tell(progress(step))));
-        let rotated = rotated.inspect_err(|error| operator.record(rotation::failed(rotation::EPOCH, error)));
-        let rotated = rotated.map_err(store_failure)?;
         ended(operator, rotation::EPOCH, None, rotated)
     }
 }
 
-/// Puts on record that a rotation has ended, and says what it did.
+/// Puts on record how a rotation ended, and says what it did.
 fn ended(
     operator: &Operator,
     subject: &str,
     key_id: Option<String>,
-    rotated: sealed::Rotated,
-) -> Result<Rotated, Failure> {
-    let mut last = rotation::rotated(subject);
-    if let Some(reason) = &rotated.unfit {
-        operator.record(last);
-        last = rotation::unfit(reason);
-    }
-    operator.record_kept(last).map_err(done_unrecorded)?;
-    Ok(Rotated {
+    rotated: Result<sealed::Rotated, StoreError>,
+) -> Result<Changed<Rotated>, Failure> {
+    let last = match &rotated {
+        Err(error) => rotation::failed(subject, error),
+        Ok(sealed::Rotated {
+            unfit: Some(reason), ..
+        }) => {
+            operator.record(rotation::rotated(subject));
+            rotation::unfit(reason)
+        }
+        Ok(_) => rotation::rotated(subject),
+    };
+    let rotated = rotated.map(|rotated| Rotated {
         key_id,
         records: rotated.records,
         resumed: rotated.resumed,
         epochs_left: rotated.epochs_left,
         unfit: rotated.unfit,
-    })
+    });
+    operator.changed(rotated.map_err(store_failure), last)
 }
 
 impl Act for MemoryExport {
@@ -272,7 +273,7 @@ impl MemoryImport {
         operator: &Operator,
         backup: &mut (impl io::Read + io::Seek),
         tell: Tell<'_>,
-    ) -> Result<Imported, Failure> {
+    ) -> Result<Changed<Imported>, Failure> {
         let wrong = |detail: String| Failure::new(Code::ConfigInvalid, format!("the key for backups is {detail}"));
         let text = std::str::from_utf8(self.key.expose()).map_err(|_| wrong("not text".to_owned()))?;
         let key = BackupPrivateKey::from_pem(text).map_err(|error| wrong(error.to_string()))?;
@@ -307,19 +308,13 @@ impl MemoryImport {
         // What a write did that failed nobody knows.
         operator.forget_secrets();
         let ended = given_up.map_or_else(|| imported.map_err(backup_failure), Err);
-        let kept = operator.record_kept(moved(
-            rule::MEMORY_IMPORTED,
-            &key_id,
-            &come_in.restored,
-            ended.as_ref().err(),
-        ));
-        ended?;
-        kept.map_err(done_unrecorded)?;
-        Ok(Imported {
+        let last = moved(rule::MEMORY_IMPORTED, &key_id, &come_in.restored, ended.as_ref().err());
+        let imported = ended.map(|_| Imported {
             restored: come_in.restored.records,
             kept: come_in.kept,
             expired: come_in.expired,
-        })
+        });
+        operator.changed(imported, last)
     }
 }
 

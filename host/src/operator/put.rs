@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::memory::record_name;
-use super::{Act, Hidden, Operator, Tell};
+use super::{Act, Changed, Hidden, Operator, Tell};
 
 /// How sensitive a record is at least of which nobody says how sensitive it is.
 const USUAL: Classification = Classification::Confidential;
@@ -48,7 +48,7 @@ pub struct RecordWritten {
 
 impl Act for MemoryPut {
     const PATH: &'static str = "/v1/memory/put";
-    type Answer = RecordWritten;
+    type Answer = Changed<RecordWritten>;
 
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
         let name = record_name(&self.name)?;
@@ -65,7 +65,7 @@ impl Act for MemoryPut {
                 None => Precondition::Any,
             },
         };
-        operator.noting(&namespace, Some(&name), MemoryOperation::Write, false, |records| {
+        operator.changing(&namespace, &name, MemoryOperation::Write, |records| {
             let written = put(records, &namespace, &write, said)?;
             let facts = (Some(written.classification), bytes);
             Ok((written, facts))

@@ -6,7 +6,7 @@ use aral_contract::{EventKind, Failure, SecretError, SecretReference, SecretValu
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::{Act, HEAR, Hidden, Operator, Tell, done_unrecorded};
+use super::{Act, Changed, HEAR, Hidden, Operator, Tell};
 use crate::storage::{secret_failure, store_failure};
 
 /// Secrets in one page of a listing.
@@ -93,7 +93,10 @@ impl Act for SecretGet {
             return Ok(SecretAnswer { reference, value: None });
         }
         operator.check_recorded()?;
-        let value = operator.noting_secret(&self.name, SecretOperation::Reveal, secrets.get(&self.name))?;
+        let (read, noted) = operator.noted_secret(&self.name, SecretOperation::Reveal, secrets.get(&self.name));
+        let kept = operator.record_kept(noted);
+        let value = read?;
+        kept?;
         Ok(SecretAnswer {
             reference,
             // To the operator who asked for it.
@@ -104,7 +107,7 @@ impl Act for SecretGet {
 
 impl Act for SecretPut {
     const PATH: &'static str = "/v1/secrets/put";
-    type Answer = SecretReference;
+    type Answer = Changed<SecretReference>;
 
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
         operator.check_recorded()?;
@@ -117,18 +120,20 @@ impl Act for SecretPut {
                 secrets.put(&self.name, &value).await
             }
         };
-        operator.noting_secret(&self.name, SecretOperation::Write, write)
+        let (written, noted) = operator.noted_secret(&self.name, SecretOperation::Write, write);
+        operator.changed(written, noted)
     }
 }
 
 impl Act for SecretDelete {
     const PATH: &'static str = "/v1/secrets/delete";
-    type Answer = SecretReference;
+    type Answer = Changed<SecretReference>;
 
     fn act(self, operator: &Operator, _: Tell<'_>) -> Result<Self::Answer, Failure> {
         operator.check_recorded()?;
         let secrets = operator.secrets()?;
-        operator.noting_secret(&self.name, SecretOperation::Delete, secrets.delete(&self.name))
+        let (deleted, noted) = operator.noted_secret(&self.name, SecretOperation::Delete, secrets.delete(&self.name));
+        operator.changed(deleted, noted)
     }
 }
 
@@ -151,14 +156,14 @@ impl Act for SecretList {
 }
 
 impl Operator {
-    /// Waits for it, and notes how it ended: of a change also that nobody knows, since what was given up may be done. What is handed
-    /// out or was changed has an answer once that is kept.
-    fn noting_secret<T>(
+    /// Waits for it: what it comes to, and what is to be noted of that. Of a change this is also that nobody knows, since what was
+    /// given up may be done.
+    fn noted_secret<T>(
         &self,
         secret: &SecretName,
         operation: SecretOperation,
         act: impl Future<Output = Result<T, SecretError>>,
-    ) -> Result<T, Failure> {
+    ) -> (Result<T, Failure>, EventKind) {
         let changes = matches!(operation, SecretOperation::Write | SecretOperation::Delete);
         let mut is_begun = false;
         let act = async {
@@ -175,16 +180,15 @@ impl Operator {
             Ok(done) => done.as_ref().err().map(ToString::to_string),
             Err(failure) => Some(failure.message.clone()),
         };
-        let kept = self.record_kept(EventKind::SecretAccess {
+        let noted = EventKind::SecretAccess {
             capability: None,
             persona: None,
             secret: secret.clone(),
             operation,
             target: None,
             refused,
-        });
-        let done = done?.map_err(|error| secret_failure(&error))?;
-        kept.map_err(|failure| if changes { done_unrecorded(failure) } else { failure })?;
-        Ok(done)
+        };
+        let done = done.and_then(|done| done.map_err(|error| secret_failure(&error)));
+        (done, noted)
     }
 }

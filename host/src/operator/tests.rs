@@ -190,8 +190,27 @@ fn a_secret_that_is_about_to_be_stored_when_the_server_ends_is_waited_for() {
     is_asked.recv().unwrap();
     acts.send_replace(true);
     let stored = waiting.join().unwrap();
-    assert_eq!(stored.unwrap().to_string(), "vault://kv/app#token");
+    assert_eq!(stored.unwrap().done.to_string(), "vault://kv/app#token");
     assert_eq!(refused(&kept, SecretOperation::Write), None);
+}
+
+#[test]
+fn a_secret_that_may_be_stored_says_so_of_its_record_as_well() {
+    let (log, _waits, keep) = Late::new();
+    keep.send_replace(Late::not_kept());
+    let (asked, is_asked) = mpsc::channel();
+    let (acts, ending) = watch::channel(false);
+    let operator = recorded_by(log, Slow { asked, ending: None }, ending);
+    let waiting = std::thread::spawn(move || operator.act(put()).map(drop));
+    is_asked.recv().unwrap();
+    acts.send_replace(true);
+    let failure = waiting.join().unwrap().unwrap_err();
+    assert_eq!(failure.code, Code::Unavailable, "{failure}");
+    assert_eq!(
+        failure.message,
+        "the server ends, and nobody knows whether it was done; and the record of that may be lost: \
+         the audit log cannot be written: the disk is full"
+    );
 }
 
 #[test]
@@ -237,18 +256,20 @@ fn what_hands_out_or_changes_a_secret_answers_once_the_record_of_that_is_kept() 
     let delete = || SecretDelete { name: name.clone() };
     let shown = answered(get(), true).unwrap().value.unwrap();
     assert_eq!(shown.expose(), b"value");
-    answered(put(), true).unwrap();
-    answered(delete(), true).unwrap();
-    // Nothing is shown, and who changed something knows that it is done.
-    for (done, is_done) in [
-        (answered(get(), false).map(drop), false),
-        (answered(put(), false).map(drop), true),
-        (answered(delete(), false).map(drop), true),
-    ] {
-        let failure = done.unwrap_err();
-        assert_eq!(failure.code, Code::AuditUnavailable, "{failure}");
-        assert_eq!(failure.message.starts_with("it was done"), is_done, "{failure}");
+    // Who changed something learns what was done, on record or not.
+    for is_kept in [true, false] {
+        let unrecorded = (!is_kept).then_some("the audit log cannot be written: the disk is full");
+        let stored = answered(put(), is_kept).unwrap();
+        let deleted = answered(delete(), is_kept).unwrap();
+        for changed in [stored, deleted] {
+            assert_eq!(changed.done.to_string(), "vault://kv/app#token");
+            assert_eq!(changed.unrecorded.as_deref(), unrecorded);
+        }
     }
+    // Nothing is shown.
+    let failure = answered(get(), false).map(drop).unwrap_err();
+    assert_eq!(failure.code, Code::AuditUnavailable, "{failure}");
+    assert!(!failure.message.contains("may be lost"), "{failure}");
 }
 
 #[test]

@@ -104,7 +104,7 @@ pub(super) fn import(arguments: &MemoryImport, configured: &Configured, output: 
         overwrite: arguments.overwrite,
     };
     let progress = Progress::start(output, "importing");
-    let imported = desk.import(&act, &arguments.file, &mut |told| {
+    let changed = desk.import(&act, &arguments.file, &mut |told| {
         if let ActProgress::Progress { done, .. } = told {
             progress.step(&format!("{done} records"));
         }
@@ -116,12 +116,13 @@ pub(super) fn import(arguments: &MemoryImport, configured: &Configured, output: 
         _other => failure,
     })?;
     drop(progress);
-    output.answer(
+    let imported = changed.done;
+    output.changed(
         &format!(
             "imported {} records; kept {} that were there already; left out {} whose time was over",
             imported.restored, imported.kept, imported.expired
         ),
-        &json!({"restored": imported.restored, "kept": imported.kept, "expired": imported.expired}),
-    )?;
-    Ok(Exit::Success)
+        json!({"restored": imported.restored, "kept": imported.kept, "expired": imported.expired}),
+        changed.unrecorded.as_deref(),
+    )
 }

@@ -16,13 +16,14 @@ pub(super) fn run(arguments: &storage::MemoryCheck, desk: &mut Desk, output: &Ou
         delete_damaged: arguments.delete_damaged,
         delete_nameless: arguments.delete_nameless,
     };
-    let checked = desk.act_long(act, &mut |told| {
+    let changed = desk.act_long(act, &mut |told| {
         progress.follow(&told);
         Ok(())
     })?;
     drop(progress);
+    let checked = changed.done;
     let object = serde_json::to_value(&checked).map_err(Failure::internal)?;
-    output.answer(&words(&checked), &object)?;
+    let exit = output.changed(&words(&checked), object, changed.unrecorded.as_deref())?;
     if checked.damaged > checked.deleted {
         output.note(
             "hint: read them from a backup first if there is one: `aral memory import --overwrite`; what then still does not \
@@ -45,7 +46,10 @@ pub(super) fn run(arguments: &storage::MemoryCheck, desk: &mut Desk, output: &Ou
         ));
     }
     let is_whole = checked.damaged == checked.deleted && checked.nameless == checked.nameless_deleted;
-    Ok(if is_whole { Exit::Success } else { Exit::NotAsWritten })
+    Ok(match exit {
+        Exit::Success if !is_whole => Exit::NotAsWritten,
+        exit => exit,
+    })
 }
 
 fn words(checked: &StoreChecked) -> String {

@@ -92,18 +92,19 @@ fn new_key(arguments: &MemoryRotateKey, located: &Located) -> Result<(verb::NewK
 pub(super) fn rotate(arguments: &MemoryRotateKey, located: &Located, desk: &mut Desk, output: &Output) -> Done {
     let (key, lines) = new_key(arguments, located)?;
     let progress = Progress::counting(output, "sealing anew");
-    let rotated = desk.act_long(verb::MemoryRotateKey { key }, &mut |told| {
+    let changed = desk.act_long(verb::MemoryRotateKey { key }, &mut |told| {
         progress.follow(&told);
         Ok(())
     })?;
     drop(progress);
+    let rotated = changed.done;
     let key_id = rotated.key_id.unwrap_or_default();
     let resumed = if rotated.resumed {
         " (went on with what was begun before)"
     } else {
         ""
     };
-    output.answer(
+    output.changed(
         &format!(
             "key id   {key_id}\nrecords  {} sealed anew{resumed}\nThe old key opens nothing any more. Now name the new one in aral.toml, \
              or the next start fails (a server that runs goes on, and takes that with `aral reload`):\n{lines}{}{}",
@@ -111,12 +112,12 @@ pub(super) fn rotate(arguments: &MemoryRotateKey, located: &Located, desk: &mut 
             told_left(&rotated.epochs_left),
             told_unfit(rotated.unfit.as_deref())
         ),
-        &json!({
+        json!({
             "key_id": key_id, "records": rotated.records, "resumed": rotated.resumed, "epochs_left": rotated.epochs_left,
             "unfit": rotated.unfit, "configuration": lines,
         }),
-    )?;
-    Ok(Exit::Success)
+        changed.unrecorded.as_deref(),
+    )
 }
 
 pub(super) fn rotate_epoch(configured: &Configured, output: &Output) -> Done {
@@ -135,29 +136,30 @@ pub(super) fn rotate_epoch(configured: &Configured, output: &Output) -> Done {
     }
     let mut desk = Desk::open(configured, Opens::ToWrite)?;
     let progress = Progress::counting(output, "sealing anew");
-    let rotated = desk.act_long(verb::MemoryRotateEpoch {}, &mut |told| {
+    let changed = desk.act_long(verb::MemoryRotateEpoch {}, &mut |told| {
         progress.follow(&told);
         Ok(())
     })?;
     drop(progress);
+    let rotated = changed.done;
     let destroyed = if rotated.epochs_left.is_empty() {
         "; the key of the old epoch is destroyed"
     } else {
         ""
     };
-    output.answer(
+    output.changed(
         &format!(
             "records  {} sealed anew{destroyed}{}{}",
             rotated.records,
             told_left(&rotated.epochs_left),
             told_unfit(rotated.unfit.as_deref())
         ),
-        &json!({
+        json!({
             "records": rotated.records, "resumed": rotated.resumed, "epochs_left": rotated.epochs_left,
             "unfit": rotated.unfit,
         }),
-    )?;
-    Ok(Exit::Success)
+        changed.unrecorded.as_deref(),
+    )
 }
 
 /// What the operator must know of keys that should be gone.

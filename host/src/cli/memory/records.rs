@@ -67,15 +67,16 @@ pub(super) fn put(arguments: &MemoryPut, value: Zeroizing<Vec<u8>>, desk: &mut D
         if_absent: arguments.if_absent,
         if_version: arguments.if_version,
     });
-    let written = written.map_err(|failure| conflict("written", namespace, name, failure))?;
-    output.answer(
+    let changed = written.map_err(|failure| conflict("written", namespace, name, failure))?;
+    let written = changed.done;
+    let exit = output.changed(
         &format!(
             "wrote {} in {namespace}: {bytes} bytes, version {}, {}",
             text::line(name.as_str()),
             written.version,
             written.classification
         ),
-        &json!({
+        json!({
             "namespace": namespace,
             "name": name.as_str(),
             "bytes": bytes,
@@ -84,13 +85,14 @@ pub(super) fn put(arguments: &MemoryPut, value: Zeroizing<Vec<u8>>, desk: &mut D
             "ttl_seconds": arguments.ttl,
             "expiry_lost": written.expiry_lost,
         }),
+        changed.unrecorded.as_deref(),
     )?;
     if let Some(was) = written.expiry_lost {
         output.warn(&format!(
             "what was there before was to be gone at {was}, and this stays: if it is to be gone too, write it again with `--ttl SECONDS`"
         ));
     }
-    Ok(Exit::Success)
+    Ok(exit)
 }
 
 pub(super) fn delete(arguments: &MemoryDelete, desk: &mut Desk, output: &Output) -> Done {
@@ -100,29 +102,34 @@ pub(super) fn delete(arguments: &MemoryDelete, desk: &mut Desk, output: &Output)
         name: name.as_str().to_owned(),
         if_version: arguments.if_version,
     });
-    let was = deleted.map_err(|failure| conflict("deleted", namespace, name, failure))?;
+    let changed = deleted.map_err(|failure| conflict("deleted", namespace, name, failure))?;
+    let was = changed.done;
     let shown = text::line(name.as_str());
     let words = match was {
         Some(was) => format!("deleted {shown} in {namespace}, which was {was}; its key is destroyed"),
         None => format!("there was no {shown} in {namespace}"),
     };
-    output.answer(
+    output.changed(
         &words,
-        &json!({"namespace": namespace, "name": name.as_str(), "deleted": was.is_some(), "classification": was}),
-    )?;
-    Ok(Exit::Success)
+        json!({"namespace": namespace, "name": name.as_str(), "deleted": was.is_some(), "classification": was}),
+        changed.unrecorded.as_deref(),
+    )
 }
 
 /// What the store found in place of what had to be there. It names no record; whoever typed the name reads it again, with the
 /// option that fits what is there.
 fn conflict(done: &str, namespace: &Namespace, name: &RecordName, failure: Failure) -> Failure {
-    let found = failure.message.rsplit_once("the record ").map(|(_, found)| found);
+    let found = failure.message.split_once("the record ").map(|(_, found)| found);
     let Some(found) = found.filter(|_| failure.code == Code::RecordConflict) else {
         return damaged(namespace, name, failure);
     };
     let shown = text::line(name.as_str());
     let message = format!("nothing was {done}: the record `{shown}` in `{namespace}` {found}");
-    let version = found.strip_prefix("has version ").map(str::to_owned);
+    // What may be lost of it stands behind that.
+    let version = found
+        .strip_prefix("has version ")
+        .and_then(|rest| rest.split(';').next());
+    let version = version.map(str::to_owned);
     let worded = Failure { message, ..failure };
     match version {
         Some(version) => worded.with_hint(format!(
@@ -229,6 +236,19 @@ mod tests {
             there.message,
             "nothing was written: the record `todo` in `notes` has version 7"
         );
+        let mut unrecorded = store_failure(StoreError::Precondition {
+            index: 0,
+            version: Some(7),
+        });
+        unrecorded
+            .message
+            .push_str("; and the record of that may be lost: the server ends");
+        let unrecorded = conflict(unrecorded);
+        assert_eq!(
+            unrecorded.message,
+            format!("{}; and the record of that may be lost: the server ends", there.message)
+        );
+        assert_eq!(unrecorded.hint, there.hint);
         assert!(there.hint.unwrap().contains("`--if-version 7`"));
         let gone = of(None);
         assert_eq!(

@@ -31,6 +31,15 @@ fn to_rotate(digits: &str) -> MemoryRotateKey {
     }
 }
 
+/// Why a log of [`Late::not_kept`] did not keep it.
+const NOT_KEPT: &str = "the audit log cannot be written: the disk is full";
+
+/// What was done, and is on record.
+fn done<T>(changed: Changed<T>) -> T {
+    assert_eq!(changed.unrecorded, None);
+    changed.done
+}
+
 struct Lab {
     folder: tempfile::TempDir,
     operator: Operator,
@@ -153,15 +162,20 @@ impl Lab {
         }))
     }
 
-    /// What an act comes to whose first record is kept, and not its last.
-    fn unkept(&self, act: impl FnOnce(&Operator, Tell<'_>) -> Result<(), Failure>) -> Failure {
-        let (log, _waits, keep) = Late::new();
+    /// What an act comes to whose first record is kept, and not its last. `told`: what it hears when it says how far it is.
+    fn unkept<T>(
+        &self,
+        told: Result<(), Failure>,
+        act: impl FnOnce(&Operator, Tell<'_>) -> Result<Changed<T>, Failure>,
+    ) -> Result<Changed<T>, Failure> {
+        let (log, waits, keep) = Late::new();
         keep.send_replace(Some(Ok(())));
         let acted = act(&self.recorded_by(log), &mut |_| {
             keep.send_replace(Late::not_kept());
-            Ok(())
+            told.clone()
         });
-        acted.unwrap_err()
+        assert_eq!(waits.try_iter().count(), 2, "the last record is waited for");
+        acted
     }
 
     /// The keys of all records are gone.
@@ -191,11 +205,12 @@ impl Lab {
     }
 
     fn import_watched(&self, backup: &[u8], tell: Tell<'_>) -> Result<Imported, Failure> {
-        self.to_import().act(&self.operator, &mut Cursor::new(backup), tell)
+        let imported = self.to_import().act(&self.operator, &mut Cursor::new(backup), tell);
+        imported.map(done)
     }
 
     fn check(&self, delete_damaged: bool, tell: Tell<'_>) -> Result<StoreChecked, Failure> {
-        to_check(delete_damaged).act(&self.operator, tell)
+        to_check(delete_damaged).act(&self.operator, tell).map(done)
     }
 
     /// The events of one move: `which`, what was written one by one, and how it ended.
@@ -285,9 +300,10 @@ fn an_import_ends_with_its_server_and_not_with_whoever_watches() {
 fn a_rotation_ends_with_its_server_and_not_with_whoever_watches() {
     let lab = Lab::new();
     let rotate = |digits: &str, told: Option<Code>| {
-        to_rotate(digits).act(&lab.operator, &mut |_| {
+        let rotated = to_rotate(digits).act(&lab.operator, &mut |_| {
             told.map_or(Ok(()), |code| Err(Failure::new(code, "nobody hears it")))
-        })
+        });
+        rotated.map(done)
     };
     let is_rotating = || lab.operator.store().unwrap().status().unwrap().is_rotating;
     rotate("6b", Some(Code::Unavailable)).map(drop).unwrap_err();
@@ -313,24 +329,22 @@ fn a_rotation_ends_with_its_server_and_not_with_whoever_watches() {
 fn a_master_key_that_is_not_fit_is_on_record_and_in_the_answer_whatever_rotated() {
     let lab = Lab::new();
     for subject in ["memory", rotation::EPOCH] {
-        let rotated = |unfit: Option<&str>| sealed::Rotated {
-            records: 1,
-            resumed: true,
-            epochs_left: Vec::new(),
-            unfit: unfit.map(str::to_owned),
+        let ended = |unfit: Option<&str>| {
+            let rotated = sealed::Rotated {
+                records: 1,
+                resumed: true,
+                epochs_left: Vec::new(),
+                unfit: unfit.map(str::to_owned),
+            };
+            done(ended(&lab.operator, subject, None, Ok(rotated)).unwrap())
         };
-        let answer = ended(
-            &lab.operator,
-            subject,
-            None,
-            rotated(Some("the master key `a`: a copy")),
-        );
-        assert_eq!(answer.unwrap().unfit.as_deref(), Some("the master key `a`: a copy"));
+        let answer = ended(Some("the master key `a`: a copy"));
+        assert_eq!(answer.unfit.as_deref(), Some("the master key `a`: a copy"));
         assert_eq!(
             lab.events(),
             ["memory_key_unfit memory epoch: the master key `a`: a copy"]
         );
-        assert_eq!(ended(&lab.operator, subject, None, rotated(None)).unwrap().unfit, None);
+        assert_eq!(ended(None).unfit, None);
         assert_eq!(lab.events(), [""; 0]);
     }
 }
@@ -509,7 +523,7 @@ fn nothing_goes_out_or_comes_in_before_the_record_that_it_begins_is_kept() {
     ] {
         let failure = done.unwrap_err();
         assert_eq!(failure.code, Code::AuditUnavailable, "{failure}");
-        assert!(!failure.message.contains("it was done"), "{failure}");
+        assert!(!failure.message.contains("may be lost"), "{failure}");
     }
     assert_eq!(waits.try_iter().count(), 4, "none of them had an end");
 }
@@ -522,22 +536,62 @@ fn nothing(told: ActProgress) -> Result<(), Failure> {
 fn what_changed_something_says_so_where_its_last_record_is_not_kept() {
     let lab = Lab::new();
     let backup = lab.backup();
-    let imported = lab.unkept(|operator, tell| {
-        let imported = lab.to_import().act(operator, &mut Cursor::new(&backup), tell);
-        imported.map(drop)
+    let imported = lab.unkept(Ok(()), |operator, tell| {
+        lab.to_import().act(operator, &mut Cursor::new(&backup), tell)
     });
-    let rotated = lab.unkept(|operator, tell| to_rotate("6b").act(operator, tell).map(drop));
+    let imported = imported.unwrap();
+    assert_eq!(
+        (imported.done.restored, imported.unrecorded.as_deref()),
+        (3, Some(NOT_KEPT))
+    );
+    // The old key opens nothing any more: the id of the new one is what the next start needs.
+    let rotated = lab.unkept(Ok(()), |operator, tell| to_rotate("6b").act(operator, tell));
+    let rotated = rotated.unwrap();
+    let id = MasterKey::from_text("6b".repeat(32).as_bytes()).unwrap().id();
+    assert_eq!(
+        (rotated.done.key_id, rotated.unrecorded.as_deref()),
+        (Some(id), Some(NOT_KEPT))
+    );
     // What only looks has changed nothing, and its last record is not waited for.
     let (log, waits, keep) = Late::new();
     keep.send_replace(Some(Ok(())));
     let operator = lab.recorded_by(log);
-    assert_eq!(operator.act(to_check(false)).unwrap().damaged, 0);
+    assert_eq!(done(operator.act(to_check(false)).unwrap()).damaged, 0);
     assert_eq!(waits.try_iter().count(), 1);
     lab.destroy_keys();
-    let checked = lab.unkept(|operator, tell| to_check(true).act(operator, tell).map(drop));
-    for failure in [imported, rotated, checked] {
-        assert_eq!(failure.code, Code::AuditUnavailable, "{failure}");
-        assert!(failure.message.starts_with("it was done"), "{failure}");
+    // Nothing else may say which were destroyed.
+    let checked = lab.unkept(Ok(()), |operator, tell| to_check(true).act(operator, tell));
+    let checked = checked.unwrap();
+    assert_eq!(checked.unrecorded.as_deref(), Some(NOT_KEPT));
+    let named = checked
+        .done
+        .found
+        .iter()
+        .filter(|one| one.deleted && !one.place.is_empty());
+    assert_eq!((checked.done.deleted, named.count()), (3, 3));
+}
+
+#[test]
+fn what_is_cut_off_says_so_where_its_last_record_is_not_kept_either() {
+    let lab = Lab::new();
+    let backup = lab.backup();
+    let ends = || Err(Failure::new(Code::Unavailable, "the server ends"));
+    let imported = lab.unkept(ends(), |operator, tell| {
+        lab.to_import().act(operator, &mut Cursor::new(&backup), tell)
+    });
+    let checked = lab.unkept(ends(), |operator, tell| to_check(true).act(operator, tell));
+    let rotated = lab.unkept(ends(), |operator, tell| to_rotate("6b").act(operator, tell));
+    let (imported, checked) = (imported.unwrap_err(), checked.unwrap_err());
+    for failure in [&imported, &checked] {
+        assert_eq!(failure.code, Code::Unavailable, "{failure}");
+        assert!(failure.message.starts_with("the server ends"), "{failure}");
+    }
+    let both = format!("; and the record of that may be lost: {NOT_KEPT}");
+    for failure in [imported, checked, rotated.unwrap_err()] {
+        assert!(
+            failure.message.ends_with(&both) && failure.message.len() > both.len(),
+            "{failure}"
+        );
     }
 }
 
@@ -568,19 +622,27 @@ fn what_hands_out_or_changes_a_record_answers_once_that_is_kept() {
     keep.send_replace(Some(Ok(())));
     let operator = lab.recorded_by(log);
     assert!(operator.act(get(true)).unwrap().unwrap().value.is_some());
-    operator.act(put()).unwrap();
+    done(operator.act(put()).unwrap());
     assert_eq!(waits.try_iter().count(), 2, "both were waited for");
     keep.send_replace(Late::not_kept());
-    for (done, is_done) in [
-        (operator.act(get(true)).map(drop), false),
-        (operator.act(put()).map(drop), true),
-        (operator.act(delete()).map(drop), true),
-    ] {
-        let failure = done.unwrap_err();
-        assert_eq!(failure.code, Code::AuditUnavailable, "{failure}");
-        assert_eq!(failure.message.starts_with("it was done"), is_done, "{failure}");
-    }
-    operator.act(put()).unwrap_err();
+    // Nothing is shown, and who changed something learns what was done.
+    let failure = operator.act(get(true)).map(drop).unwrap_err();
+    assert_eq!(failure.code, Code::AuditUnavailable, "{failure}");
+    assert!(!failure.message.contains("may be lost"), "{failure}");
+    let written = operator.act(put()).unwrap();
+    assert_eq!(written.unrecorded.as_deref(), Some(NOT_KEPT));
+    assert_eq!(written.done.classification, Classification::Internal);
+    let deleted = operator.act(delete()).unwrap();
+    assert_eq!(deleted.unrecorded.as_deref(), Some(NOT_KEPT));
+    assert_eq!(deleted.done, Some(Classification::Internal));
+    operator.act(put()).unwrap();
+    let refused = MemoryPut {
+        if_absent: true,
+        ..put()
+    };
+    let refused = operator.act(refused).map(drop).unwrap_err();
+    assert_eq!(refused.code, Code::RecordConflict, "{refused}");
+    assert!(refused.message.ends_with(NOT_KEPT), "{refused}");
     // What hands out nothing and changes nothing is not waited for.
     assert!(operator.act(get(false)).unwrap().is_some());
 }
