@@ -17,8 +17,8 @@ use aral_contract::event::SinkUnavailable;
 use aral_contract::{AuditSink, Clock, Code, Event, EventKind, Failure};
 use aral_memory::Secrets;
 use aral_memory::sealed::SealedStore;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::host::Host;

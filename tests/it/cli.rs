@@ -143,7 +143,7 @@ fn a_file_that_is_something_else_is_named() {
             &["`aral.toml`: the persona is not"],
         ),
         (
-            &["manifest", "build", "echo.wasm"],
+            &["manifest", "build", "echo.wasm", "--out", "new.json"],
             2,
             &[
                 "`echo.wasm`",

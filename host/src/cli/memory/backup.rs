@@ -111,7 +111,7 @@ pub(super) fn import(arguments: &MemoryImport, configured: &Configured, output: 
         Ok(())
     });
     // What is wrong with an argument here is wrong with the backup: the key was looked at before.
-    let imported = imported.map_err(|failure| match failure.code {
+    let changed = changed.map_err(|failure| match failure.code {
         Code::ConfigInvalid => files::about(&arguments.file, failure),
         _other => failure,
     })?;

@@ -206,7 +206,7 @@ fn what_cannot_be_a_server_is_refused_at_once() {
     assert!(
         unset
             .message
-            .contains("the variable `UNSET` is not set, and [secrets.vault] token_environment names it"),
+            .contains("the variable `UNSET` is not set, or is empty, and [secrets.vault] token_environment names it"),
         "{unset}"
     );
 }

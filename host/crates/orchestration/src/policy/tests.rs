@@ -205,7 +205,10 @@ fn what_cannot_be_taken_is_refused_with_its_name() {
         ("permissions = [\"network\"]", "`network` is not a permission"),
         ("capabilities = [\"A\"]", "`A` means no capability"),
         ("network.hosts = [\"example.com\"]", "`example.com` is not a host"),
-        ("network.networks = [\"10.0.0.0\"]", "invalid IP address syntax"),
+        (
+            "network.networks = [\"10.0.0.0\"]",
+            "`10.0.0.0` is an address and no network: write `10.0.0.0/32`",
+        ),
         ("network.ports = [1]", "unknown field `ports`"),
         (
             "file.read_roots = [\"../up\"]",
