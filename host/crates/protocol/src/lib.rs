@@ -63,7 +63,9 @@ pub use problem::Problem;
 pub use protected::{Resource, ResourceError};
 pub use receipts::Receipts;
 pub use server::{Prepared, Renewal, Server, ServerHandle, ServerOptions, ServerParts};
-pub use tls::{CertificateName, ClientAuth, ClientOptions, TlsError, TlsOptions, TlsPart, TlsReloader, TlsTerm};
+pub use tls::{
+    CertificateName, ClientAuth, ClientOptions, PemFault, TlsError, TlsOptions, TlsPart, TlsReloader, TlsTerm,
+};
 pub use token::{IssuerOptions, Issuers, KeySet, KeySetError, KeysPlace, RemoteKeys, TokenAlgorithm};
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 pub(crate) use certificate::ClientCertificate;
-pub use error::TlsError;
+pub use error::{PemFault, TlsError};
 pub use name::{CertificateName, CertificateNameError};
 pub use reload::TlsReloader;
 pub(crate) use reload::{Fresh, Tls, left_out, watch};

@@ -8,6 +8,31 @@ use rustls::server::VerifierBuilderError;
 
 use super::ocsp::OcspError;
 
+/// What is wrong with a file of PEM. The words of the library show what it read, and a file of PEM may hold a private key: not even a
+/// part of one belongs in a log or an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PemFault {
+    /// The line ends were lost, or one of the two lines was.
+    #[error("its BEGIN and END lines do not stand on lines of their own")]
+    Lines,
+    /// Something between the two lines.
+    #[error("what stands between BEGIN and END is no base64")]
+    Base64,
+    /// Anything else.
+    #[error("it cannot be read")]
+    Unreadable,
+}
+
+impl From<pem::Error> for PemFault {
+    fn from(error: pem::Error) -> Self {
+        match error {
+            pem::Error::MissingSectionEnd { .. } | pem::Error::IllegalSectionStart { .. } => Self::Lines,
+            pem::Error::Base64Decode(_) => Self::Base64,
+            _ => Self::Unreadable,
+        }
+    }
+}
+
 /// Why files are not taken for TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
@@ -20,7 +45,7 @@ pub enum TlsError {
         /// Which.
         path: PathBuf,
         /// What is wrong with it.
-        source: pem::Error,
+        source: PemFault,
     },
     /// PEM without what should be in it.
     #[error("`{}` has no {wanted}", path.display())]
@@ -108,6 +133,10 @@ impl TlsError {
                 let other = || "in aral.toml, [serve.listener.tls]: name files that can be read".to_owned();
                 error.fix().unwrap_or_else(other)
             }
+            Self::Pem {
+                source: PemFault::Lines,
+                ..
+            } => "write it again with its line ends: BEGIN and END each have a line of their own".to_owned(),
             Self::Pem { .. } => "convert it: `openssl x509 -in FILE -outform PEM`, or `openssl pkey`".to_owned(),
             Self::Missing { wanted, .. } => {
                 format!("in aral.toml, [serve.listener.tls]: name a PEM file that has a {wanted}")

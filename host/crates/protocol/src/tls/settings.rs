@@ -140,9 +140,9 @@ impl ResolvesServerCert for Shown {
 /// Everything of one kind that PEM holds, at least one.
 fn from_pem<T: PemObject>(path: &Path, pem: &[u8], wanted: &'static str) -> Result<Vec<T>, TlsError> {
     let all = T::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    let all = all.map_err(|source| TlsError::Pem {
+    let all = all.map_err(|error| TlsError::Pem {
         path: path.to_owned(),
-        source,
+        source: error.into(),
     })?;
     if all.is_empty() {
         return Err(TlsError::Missing {
@@ -171,7 +171,10 @@ fn certified(
             path: path(),
             wanted: "private key",
         },
-        source => TlsError::Pem { path: path(), source },
+        error => TlsError::Pem {
+            path: path(),
+            source: error.into(),
+        },
     })?;
     let key = provider.key_provider.load_private_key(key);
     let certified = CertifiedKey::new(chain, key.map_err(|_| TlsError::KeyKind { path: path() })?);

@@ -214,6 +214,53 @@ fn reasons(it: &Fixture) -> Vec<String> {
     it.sink.take().into_iter().filter_map(refused).collect()
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_private_key_that_lost_its_form_is_told_or_recorded() {
+    let (authority, other) = (Authority::new("root"), Authority::new("other"));
+    let it = start_two([&authority, &other]).await;
+    let read = |name| std::fs::read_to_string(authority.path(name)).unwrap();
+    let (chain, key) = (read("chain.pem"), read("key.pem"));
+    let lines = "its BEGIN and END lines do not stand on lines of their own";
+    let flat = key.replace('\n', " ");
+    // A variable that was not quoted, one whose line ends stay written as two characters, a line too many, a key behind its certificate.
+    for (name, bad, why, hint) in [
+        ("key.pem", flat.clone(), lines, "write it again with its line ends"),
+        (
+            "key.pem",
+            key.replace('\n', "\\n"),
+            lines,
+            "write it again with its line ends",
+        ),
+        (
+            "key.pem",
+            key.replacen('\n', "\n!!!!\n", 1),
+            "is no base64",
+            "openssl pkey",
+        ),
+        (
+            "chain.pem",
+            format!("{chain}{flat}"),
+            lines,
+            "write it again with its line ends",
+        ),
+    ] {
+        authority.write("chain.pem", &chain);
+        authority.write("key.pem", &key);
+        authority.write(name, &bad);
+        let error = it.reloader.reload().unwrap_err();
+        let mut said = reasons(&it);
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(error.hint().contains(hint), "{bad}: {}", error.hint());
+        said.push(aral_contract::failure::chain(&error));
+        for said in said {
+            assert!(said.contains(name) && said.ends_with(why), "{said}");
+            assert!(key.lines().all(|line| !said.contains(line)), "{said}");
+            // Bytes as a list of numbers.
+            assert!(!said.contains('['), "{said}");
+        }
+    }
+}
+
 /// How many of them there are.
 fn told(it: &Fixture) -> usize {
     reasons(it).len()
