@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aral_contract::document::json;
 use aral_contract::{Code, Failure, SecretBuffer};
 use aral_protocol::admin::BODY_BYTES_MAX;
 use aral_protocol::{AdminOptions, AdminParts, AdminServer, Problem};
@@ -271,7 +272,7 @@ async fn blocking(
 /// It may hold a secret: there is no way to read one that is not erased.
 fn parse<T: DeserializeOwned>(body: &SecretBuffer) -> Result<T, Problem> {
     serde_json::from_slice(body)
-        .map_err(|error| Problem::malformed_body(format!("the body is not understood: {error}")))
+        .map_err(|error| Problem::malformed_body(format!("the body is not understood: {}", json::unquoted(&error))))
 }
 
 /// It may hold a secret, and is erased when it was sent.

@@ -42,10 +42,10 @@ impl Serialize for Hidden {
 
 impl<'de> Deserialize<'de> for Hidden {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = Zeroizing::new(String::deserialize(deserializer)?);
-        let value = STANDARD.decode(text.as_bytes());
-        // The parser's own words would show a part of the value.
-        let value = value.map_err(|_| serde::de::Error::custom("a value is not base64"))?;
+        // The parser's own words would show the value, or a part of it.
+        let wrong = || <D::Error as serde::de::Error>::custom("a value is not base64");
+        let text = Zeroizing::new(String::deserialize(deserializer).map_err(|_| wrong())?);
+        let value = STANDARD.decode(text.as_bytes()).map_err(|_| wrong())?;
         Ok(Self(Zeroizing::new(value)))
     }
 }
@@ -60,7 +60,9 @@ mod tests {
         let text = serde_json::to_string(&hidden).unwrap();
         assert_eq!(serde_json::from_str::<Hidden>(&text).unwrap(), hidden);
         assert_eq!(format!("{hidden:?}"), "[hidden]");
-        let error = serde_json::from_str::<Hidden>("\"hunter2!\"").unwrap_err();
-        assert!(!error.to_string().contains("hunter2"), "{error}");
+        for (text, value) in [("\"hunter2!\"", "hunter2"), ("271828", "271828")] {
+            let error = serde_json::from_str::<Hidden>(text).unwrap_err();
+            assert!(!error.to_string().contains(value), "{error}");
+        }
     }
 }

@@ -172,6 +172,17 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_in_the_wrong_place_is_not_quoted() {
+        let bad = json!({"id": "a", "name": "A", "constraints": "You know of hunter2."});
+        let error = verify(&signed_by(1, &bad), &trust(Kind::Persona), now()).unwrap_err();
+        let said = aral_contract::failure::chain(&error);
+        assert!(
+            said.contains("a string, expected") && !said.contains("hunter2"),
+            "{said}"
+        );
+    }
+
+    #[test]
     fn no_list_is_longer_than_a_decision_allows() {
         use crate::constraints::LIST_ITEMS_MAX;
         let item = |list: &str, number: usize| match list {

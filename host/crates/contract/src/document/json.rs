@@ -154,6 +154,19 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
     Ok(value)
 }
 
+/// What the library says of a value that does not fit, without the text that it quotes from there. That may be a part of what nobody
+/// else may read, and has no place in a log or an answer.
+pub fn unquoted(error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    let quoted = said
+        .split_once("string \"")
+        .and_then(|(before, rest)| Some((before, rest.rsplit_once("\", expected ")?.1)));
+    match quoted {
+        Some((before, expected)) => format!("{before}a string, expected {expected}"),
+        None => said,
+    }
+}
+
 /// About what a value takes in memory, in bytes. It goes as deep as the value does, which came from a text of bounded depth.
 pub fn memory_bytes(value: &Value) -> usize {
     fn sum(bytes: impl Iterator<Item = usize>) -> usize {
@@ -250,6 +263,23 @@ mod tests {
         assert!(parse(nested(JSON_DEPTH_MAX).as_bytes()).is_ok());
         assert!(parse(nested(JSON_DEPTH_MAX + 2).as_bytes()).is_err());
         assert!(parse(nested(1_000_000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn what_a_text_says_is_not_quoted() {
+        for (text, said) in [
+            (r#"["hunter2"]"#, "invalid type: a string, expected u64 at line 1"),
+            (
+                r#"["hunter2 \", expected hunter2"]"#,
+                "invalid type: a string, expected u64 at line 1",
+            ),
+            ("[-1]", "invalid value: integer `-1`, expected u64 at line 1"),
+            ("[", "EOF while parsing a list at line 1"),
+        ] {
+            let error = serde_json::from_str::<Vec<u64>>(text).unwrap_err();
+            let shown = unquoted(&error);
+            assert!(shown.starts_with(said) && !shown.contains("hunter2"), "{shown}");
+        }
     }
 
     #[test]

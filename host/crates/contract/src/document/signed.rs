@@ -163,7 +163,8 @@ impl Alleged {
         }
         let signature = members.remove("signature");
         let canonical = json::canonical(&document).map_err(json_error)?;
-        let header: Header = serde_json::from_value(document.clone()).map_err(|error| shape(&error.to_string()))?;
+        let header: Header =
+            serde_json::from_value(document.clone()).map_err(|error| shape(&json::unquoted(&error)))?;
         if let Some(members) = document.as_object_mut() {
             for name in ["schema", "serial", "issued_at", "expires_at"] {
                 members.remove(name);
@@ -183,7 +184,7 @@ impl Alleged {
         let member = self.signature.clone().ok_or(DocumentError::Unsigned { kind })?;
         let member: SignatureMember = serde_json::from_value(member).map_err(|error| DocumentError::Shape {
             kind,
-            detail: format!("signature: {error}"),
+            detail: format!("signature: {}", json::unquoted(&error)),
         })?;
         if member.algorithm != "Ed25519" {
             return Err(DocumentError::Algorithm {
@@ -208,7 +209,7 @@ impl Alleged {
         let kind = self.kind;
         let body = serde_json::from_value(self.body).map_err(|error| DocumentError::Shape {
             kind,
-            detail: error.to_string(),
+            detail: json::unquoted(&error),
         })?;
         let verified = Verified {
             header: self.header,
@@ -260,7 +261,7 @@ pub fn read_unbelieved<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<
     let alleged = Alleged::parse(kind, bytes)?;
     let body = serde_json::from_value(alleged.body).map_err(|error| DocumentError::Shape {
         kind,
-        detail: error.to_string(),
+        detail: json::unquoted(&error),
     })?;
     Ok((alleged.header, body))
 }
@@ -282,7 +283,7 @@ pub fn sign(kind: Kind, header: &Header, body: &Value, key: &PrivateKey) -> Resu
             found: header.schema.clone(),
         });
     }
-    let mut document = serde_json::to_value(header).map_err(|error| shape(&error.to_string()))?;
+    let mut document = serde_json::to_value(header).map_err(|error| shape(&json::unquoted(&error)))?;
     let members = document.as_object_mut().ok_or_else(|| shape("it is not an object"))?;
     for (name, value) in body.as_object().ok_or_else(|| shape("it is not an object"))? {
         if name == "signature" || members.insert(name.clone(), value.clone()).is_some() {

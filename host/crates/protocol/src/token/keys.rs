@@ -1,6 +1,6 @@
 //! The public keys of an issuer (RFC 7517): which of a set may verify a token, and with which algorithm. It fetches nothing.
 
-use aral_contract::document::PublicKey;
+use aral_contract::document::{PublicKey, json};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyOperations, PublicKeyUse};
@@ -79,9 +79,9 @@ impl From<TokenAlgorithm> for Algorithm {
 /// Why a set of keys is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum KeySetError {
-    /// No JSON Web Key Set.
-    #[error("it is no JSON Web Key Set")]
-    Json(#[source] serde_json::Error),
+    /// No JSON Web Key Set: why, without anything that stands in it.
+    #[error("it is no JSON Web Key Set: {0}")]
+    Json(String),
     /// More keys than any issuer has.
     #[error("it holds {0} keys, more than {KEYS_MAX}")]
     TooMany(usize),
@@ -171,7 +171,7 @@ impl KeySet {
 }
 
 fn listed(text: &[u8]) -> Result<Vec<Value>, KeySetError> {
-    let raw: RawSet = serde_json::from_slice(text).map_err(KeySetError::Json)?;
+    let raw: RawSet = serde_json::from_slice(text).map_err(|error| KeySetError::Json(json::unquoted(&error)))?;
     if raw.keys.len() > KEYS_MAX {
         return Err(KeySetError::TooMany(raw.keys.len()));
     }

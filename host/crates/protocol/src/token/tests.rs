@@ -619,6 +619,15 @@ fn a_set_says_which_algorithms_its_keys_are_for() {
 }
 
 #[test]
+fn what_is_no_set_of_keys_is_not_quoted() {
+    for text in [r#""c2VjcmV0""#, r#"{ "keys": "c2VjcmV0" }"#] {
+        let refused = KeySet::parse_public(text.as_bytes()).unwrap_err().to_string();
+        assert!(refused.contains("a string, expected"), "{refused}");
+        assert!(!refused.contains("c2VjcmV0"), "{refused}");
+    }
+}
+
+#[test]
 fn a_private_key_is_no_public_one_in_a_file() {
     let mut key = Signer::new("one", TokenAlgorithm::ES256).public;
     let text = |key: &Value| json!({ "keys": [key] }).to_string();
