@@ -151,6 +151,12 @@ pub enum StorageError {
         /// How many of them there are.
         found: usize,
     },
+    /// No name of a variable. It is not shown: whoever errs here has often written the secret itself.
+    #[error("{key} is not the name of a variable: A-Z a-z 0-9 _ and no digit first")]
+    Variable {
+        /// Which key.
+        key: &'static str,
+    },
     /// A text that names nothing.
     #[error("{key} = \"{}\" is not {wanted}", .value.escape_debug())]
     Name {
@@ -195,6 +201,10 @@ impl StorageError {
             Self::NoVault { .. } => Some(VAULT_LINES.to_owned()),
             Self::NoMemory { .. } => Some("aral.toml, [memory.master_key]: file = \"master.key\"".to_owned()),
             Self::NoFolder => Some("aral.toml, [memory]: dir = \"memory\"".to_owned()),
+            Self::Variable { key } => Some(format!(
+                "aral.toml, {} = \"NAME\", and let the variable NAME hold the secret",
+                key.replacen("] ", "]: ", 1)
+            )),
             Self::OneOf { .. } | Self::Name { .. } => None,
         }
     }

@@ -252,10 +252,9 @@ fn count(found: [bool; 3]) -> usize {
 
 /// The same rule as that of `env://VARIABLE`.
 pub(in crate::config) fn variable(key: &'static str, value: String) -> Result<String, StorageError> {
-    let wanted = "the name of a variable: A-Z a-z 0-9 _ and no digit first";
     match format!("env://{value}").parse::<SecretReference>() {
         Ok(_) => Ok(value),
-        Err(_) => Err(StorageError::Name { key, value, wanted }),
+        Err(_) => Err(StorageError::Variable { key }),
     }
 }
 

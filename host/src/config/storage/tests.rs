@@ -139,7 +139,7 @@ fn what_cannot_be_is_refused_with_the_key() {
         ("[memory.master_key]\nkey = \"00\"", "unknown field `key`"),
         (
             "[memory.master_key]\nenvironment = \"A-B\"",
-            "environment = \"A-B\" is not the name of a variable",
+            "environment is not the name of a variable",
         ),
         (
             "[memory.master_key]\nenvironment = \"\"",
@@ -236,6 +236,14 @@ fn what_cannot_be_is_refused_with_the_key() {
         two.contains("leave one of `file`, `environment` and `transit`") && !two.contains("keygen"),
         "{two}"
     );
+    // The secret itself, where the name of its variable belongs.
+    let pasted = refused(&VAULT.replace("token_file = \"token\"", "token_environment = \"hvs.hunter2\""));
+    assert!(
+        pasted.message.contains("token_environment") && !pasted.message.contains("hunter2"),
+        "{pasted}"
+    );
+    let line = pasted.hint.unwrap();
+    assert!(line.contains("[secrets.vault]: token_environment = \"NAME\""), "{line}");
     let two = hint(&format!("{VAULT}token_environment = \"TOKEN\"\n"));
     assert!(two.contains("[secrets.vault], and take the others out"), "{two}");
 }
