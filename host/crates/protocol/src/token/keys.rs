@@ -135,7 +135,7 @@ impl KeySet {
     /// See [`KeySetError`].
     pub fn parse_public(text: &[u8]) -> Result<Self, KeySetError> {
         let listed = listed(text)?;
-        if let Some(private) = listed.iter().find(|key| key.get("d").is_some()) {
+        if let Some(private) = listed.iter().find(is_private) {
             let id = private.get("kid").and_then(Value::as_str);
             let which = id.map_or_else(|| "key".to_owned(), |id| format!("key `{}`", id.escape_debug()));
             return Err(KeySetError::Private(which));
@@ -176,6 +176,11 @@ fn listed(text: &[u8]) -> Result<Vec<Value>, KeySetError> {
         return Err(KeySetError::TooMany(raw.keys.len()));
     }
     Ok(raw.keys)
+}
+
+/// Whether the private part is there. Some programs write every member that a key may have, with null for what it has not.
+fn is_private(key: &&Value) -> bool {
+    key.get("d").is_some_and(|part| !part.is_null())
 }
 
 /// Whether there is a point of the curve with these coordinates. The library says so where it agrees on a secret with whoever has
