@@ -55,7 +55,10 @@ fn terms(serve: &ServeConfig) -> BTreeSet<TlsTerm> {
 
 /// A warning, where it is time to renew something.
 fn ending(term: &TlsTerm, now: Timestamp) -> Option<Check> {
+    // What is made for hours or days is renewed by a program, in good time before its last quarter. A warning all the time would hide
+    // that this has ended.
     let soon = SignedDuration::from_hours(EXPIRES_SOON_DAYS.saturating_mul(24));
+    let soon = soon.min(term.to.duration_since(term.from) / 4);
     let (what, then, fix) = match term.part {
         TlsPart::Certificate => (
             "the certificate",
@@ -72,11 +75,6 @@ fn ending(term: &TlsTerm, now: Timestamp) -> Option<Check> {
             "nobody whose certificate its issuer signed comes in from then on",
             "fetch the next list of its issuer, and replace the file",
         ),
-    };
-    let soon = match term.part {
-        TlsPart::Certificate => soon,
-        // They are made for days, and the next one is there before the last hours.
-        TlsPart::OcspResponse | TlsPart::RevocationList => soon.min(term.to.duration_since(term.from) / 4),
     };
     (term.to.duration_since(now) < soon).then(|| {
         Check::warn(
@@ -119,7 +117,10 @@ mod tests {
     #[test]
     fn what_ends_soon_is_told_with_its_end_and_what_renews_it() {
         let told = |term: &TlsTerm, now: &str| ending(term, now.parse().unwrap());
-        let certificate = term(TlsPart::Certificate, "2026-01-01T00:00:00Z", "2026-03-01T00:00:00Z");
+        let certificate = term(TlsPart::Certificate, "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z");
+        assert!(told(&certificate, "2026-01-01T17:00:00Z").is_none());
+        assert!(told(&certificate, "2026-01-01T19:00:00Z").is_some());
+        let certificate = term(TlsPart::Certificate, "2025-01-01T00:00:00Z", "2026-03-01T00:00:00Z");
         assert!(told(&certificate, "2026-02-15T00:00:00Z").is_none());
         let check = told(&certificate, "2026-02-15T00:00:01Z").unwrap();
         assert!(

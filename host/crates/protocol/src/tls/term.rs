@@ -12,7 +12,7 @@ use super::{Late, TlsError, TlsOptions};
 /// What in the files of a listener has an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsPart {
-    /// The certificate that it shows, with those that lead to its root.
+    /// The certificate that it shows, or one of those that lead to its root.
     Certificate,
     /// The OCSP response beside it.
     OcspResponse,
@@ -41,11 +41,11 @@ impl TlsOptions {
     pub fn terms(&self) -> Result<Vec<TlsTerm>, TlsError> {
         let files = Files::read(self)?;
         let chain = certificates(&self.certificate_file, &files.certificate)?;
-        let shown = chain
-            .iter()
-            .filter_map(|one| of_certificate(&self.certificate_file, one));
-        // Clients refuse the chain as soon as one of them is over.
-        let mut all: Vec<TlsTerm> = shown.min_by_key(|term| term.to).into_iter().collect();
+        // Clients refuse the chain as soon as one of them is over. They have roots of their own, and look at none that stands behind.
+        let shown = chain.iter().enumerate();
+        let shown = shown.filter(|(place, one)| *place == 0 || !is_root(one));
+        let shown = shown.filter_map(|(_, one)| of_certificate(&self.certificate_file, one));
+        let mut all: Vec<TlsTerm> = shown.collect();
         if let (Some(file), Some(times)) = (&self.ocsp_file, check_staple(self, &files, &chain, Late::LeftOut, 0)?) {
             all.extend(TlsTerm::new(TlsPart::OcspResponse, file, *times.start(), *times.end()));
         }
@@ -72,6 +72,11 @@ impl TlsTerm {
             to: Timestamp::from_second(to).ok()?,
         })
     }
+}
+
+/// Whether its issuer is its subject.
+fn is_root(der: &[u8]) -> bool {
+    X509Certificate::from_der(der).is_ok_and(|(_, one)| one.issuer().as_raw() == one.subject().as_raw())
 }
 
 fn of_certificate(file: &Path, der: &[u8]) -> Option<TlsTerm> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use aral_contract::{Clock, EventKind};
 use aral_runtime::SystemClock;
-use rcgen::{ExtendedKeyUsagePurpose, SanType, date_time_ymd};
+use rcgen::{DnType, ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 
 use super::authority::{Authority, ocsp};
 use super::peer::{Peer, ask, h1};
@@ -152,11 +152,20 @@ fn what_the_files_of_a_listener_say_has_the_end_that_stands_in_it() {
     let response = of(TlsPart::OcspResponse, "ocsp.der", "2025-06-20T00:00:00Z");
     let list = of(TlsPart::RevocationList, "revoked.pem", "2028-01-01T00:00:00Z");
     let certificate = of(TlsPart::Certificate, "chain.pem", "2030-01-01T00:00:00Z");
-    assert_eq!(ends(), [certificate, response.clone(), list.clone()]);
-    // What ends first of a chain ends the chain.
-    authority.write("chain.pem", format!("{}{}", own.pem, until(2029).pem));
-    let certificate = of(TlsPart::Certificate, "chain.pem", "2029-01-01T00:00:00Z");
-    assert_eq!(ends(), [certificate, response, list]);
+    assert_eq!(ends(), [certificate.clone(), response.clone(), list.clone()]);
+    // Each certificate that leads to the root counts, and the root behind them does not.
+    let root = authority.sign(1, |params| {
+        params.distinguished_name.remove(DnType::CommonName);
+        params.distinguished_name.push(DnType::CommonName, "root");
+        params.not_after = date_time_ymd(2027, 1, 1);
+    });
+    authority.write("chain.pem", format!("{}{}{}", own.pem, until(2029).pem, root.pem));
+    let between = of(TlsPart::Certificate, "chain.pem", "2029-01-01T00:00:00Z");
+    assert_eq!(ends(), [certificate, between, response.clone(), list.clone()]);
+    // A certificate that the listener shows as its own counts, whoever signed it.
+    authority.install(&root);
+    let own = of(TlsPart::Certificate, "chain.pem", "2027-01-01T00:00:00Z");
+    assert_eq!(ends(), [own, response, list]);
 }
 
 #[test]
