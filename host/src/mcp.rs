@@ -21,7 +21,7 @@ impl Host {
     /// under way, and `unsent_bytes_per_caller_max` what their answers take.
     ///
     /// # Errors
-    /// `request.invalid` if the other side does not speak MCP; `host.internal` if the conversation breaks off.
+    /// `request.invalid` if the other side does not speak MCP; `host.unavailable` if an answer finds no room; `host.internal` if the conversation breaks off.
     pub async fn mcp<R, W>(
         &self,
         session: Session,
@@ -44,6 +44,8 @@ impl Host {
             .map_err(|error| match error {
                 StdioError::Protocol(_) => Failure::new(Code::RequestInvalid, error.to_string())
                     .with_hint("start `aral mcp` from a client of MCP; docs/clients.md shows how"),
+                StdioError::Output(_) => Failure::new(Code::Unavailable, error.to_string())
+                    .with_hint("make room where they go, or have them go somewhere else"),
                 StdioError::Broken(_) => Failure::internal(error),
             })
     }

@@ -244,6 +244,28 @@ fn a_client_that_is_gone_before_it_has_read_anything_is_no_failure() {
 }
 
 #[test]
+fn an_answer_that_finds_no_room_is_told() {
+    let desk = all();
+    let full = std::fs::File::options().write(true).open("/dev/full");
+    let mut command = desk.command(&["mcp"]);
+    command
+        .stdin(Stdio::piped())
+        .stdout(full.expect("a device"))
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    let mut input = child.stdin.take().expect("a pipe");
+    writeln!(input, "{}", beginning(0, WITH_SESSIONS)).expect("it reads");
+    drop(input);
+    let output = child.wait_with_output().expect("it ends");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(8), "{words}");
+    assert!(
+        words.contains("the answers cannot be written: No space left"),
+        "{words}"
+    );
+}
+
+#[test]
 fn whoever_speaks_something_else_is_told_so() {
     let run = all().feed(
         &["mcp"],

@@ -1,7 +1,7 @@
 //! MCP on standard input and output: one message a line, for a client that started this process. Nothing else is written there.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use aral_contract::{Code, Failure};
@@ -57,6 +57,9 @@ pub enum StdioError {
     /// The other side speaks something else.
     #[error("the client does not speak MCP")]
     Protocol(#[source] Box<ServerInitializeError>),
+    /// Somebody may read the answers, and one of them could not be written: a disk is full, for one thing.
+    #[error("the answers cannot be written: {0}")]
+    Output(io::Error),
     /// It ended otherwise than anybody wanted.
     #[error("the conversation broke off")]
     Broken(#[from] tokio::task::JoinError),
@@ -86,6 +89,7 @@ where
 {
     let lines = Lines::new(input, output, parts.bounds.clone());
     let news = News::new(parts.changes);
+    let unwritten = Arc::clone(&lines.unwritten);
     let draining = news.draining.clone();
     let local = Local {
         session: parts.session,
@@ -100,20 +104,48 @@ where
             Ok(running) => running.waiting().await.map(|_reason| ()).map_err(StdioError::from),
             Err(ServerInitializeError::ConnectionClosed(_) | ServerInitializeError::Cancelled) => Ok(()),
             Err(ServerInitializeError::TransportError { error, .. }) => {
-                tracing::debug!(%error, "nobody reads the answers");
+                tracing::debug!(%error, "an answer was not written");
                 Ok(())
             }
             Err(error) => Err(StdioError::Protocol(Box::new(error))),
         }
     };
     let mut conversation = std::pin::pin!(conversation);
-    tokio::select! {
-        done = &mut conversation => return done,
-        () = stop => {}
+    let done = tokio::select! {
+        done = &mut conversation => Some(done),
+        () = stop => None,
+    };
+    let done = match done {
+        Some(done) => done,
+        None => {
+            draining.cancel();
+            ended.cancel();
+            conversation.await
+        }
+    };
+    match unwritten.get() {
+        Some(error) => Err(StdioError::Output(like(error))),
+        None => done,
     }
-    draining.cancel();
-    ended.cancel();
-    conversation.await
+}
+
+/// Why the first answer was not written that somebody may miss. The library keeps what it is told of that to itself.
+type Unwritten = Arc<OnceLock<io::Error>>;
+
+/// A client that has gone misses nothing.
+fn note(unwritten: &OnceLock<io::Error>, error: &io::Error) {
+    let is_gone = matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted
+    );
+    if !is_gone {
+        let _others_came_first = unwritten.set(like(error));
+    }
+}
+
+fn like(error: &io::Error) -> io::Error {
+    let code = error.raw_os_error();
+    code.map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 type Writer<W> = Arc<Mutex<FramedWrite<W, LinesCodec>>>;
@@ -165,6 +197,7 @@ struct Lines<R, W> {
     begun: bool,
     /// The answer to a line that was no message, until it is written. Reading may be given up at any time and begun anew.
     owed: Option<Owed>,
+    unwritten: Unwritten,
 }
 
 enum Owed {
@@ -184,6 +217,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lines<R, W> {
             bounds,
             begun: false,
             owed: None,
+            unwritten: Unwritten::default(),
         }
     }
 
@@ -256,6 +290,7 @@ where
         let under_way = self.under_way.clone();
         let answers = answered(&message).and_then(|id| under_way.answer(id));
         let is_late = under_way.is_late(&message);
+        let unwritten = Arc::clone(&self.unwritten);
         async move {
             if is_late {
                 return Ok(());
@@ -267,7 +302,10 @@ where
                 under_way.lighten(answers, u64::try_from(line.len()).unwrap_or(u64::MAX));
             }
             let sent = match line {
-                Ok(line) => write.lock().await.send(line).await.map_err(plain),
+                Ok(line) => {
+                    let sent = write.lock().await.send(line).await.map_err(plain);
+                    sent.inspect_err(|error| note(&unwritten, error))
+                }
                 Err(error) => Err(error.into()),
             };
             if let Some(answers) = answers {
@@ -279,8 +317,9 @@ where
 
     async fn receive(&mut self) -> Option<ClientJsonRpcMessage> {
         loop {
-            if let Err(error) = self.pay().await {
-                tracing::debug!(%error, "nobody reads the answers");
+            if let Err(error) = self.pay().await.map_err(plain) {
+                tracing::debug!(%error, "an answer was not written");
+                note(&self.unwritten, &error);
                 return None;
             }
             let fault = match self.read.next().await? {
@@ -321,6 +360,9 @@ fn plain(error: LinesCodecError) -> io::Error {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
     use serde_json::{Value, json};
     use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
     use tokio::sync::oneshot;
@@ -383,6 +425,50 @@ mod tests {
             let serving = tokio::time::timeout(Duration::from_secs(60), serving);
             let (ended, ()) = tokio::join!(serving, ending);
             ended.expect("it ends").unwrap();
+        }
+    }
+
+    /// Takes nothing, and says why.
+    struct Refusing(io::ErrorKind);
+
+    impl AsyncWrite for Refusing {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(self.0.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_finds_no_room_is_told_and_one_that_nobody_waits_for_is_not() {
+        let listed = request(1, "tools/list", json!({}));
+        for line in [listed.as_str(), "no message\n"] {
+            for (kind, is_told) in [
+                (io::ErrorKind::StorageFull, true),
+                (io::ErrorKind::BrokenPipe, false),
+                (io::ErrorKind::ConnectionReset, false),
+            ] {
+                let (mut client, input) = tokio::io::duplex(1 << 16);
+                client.write_all(line.as_bytes()).await.unwrap();
+                let (parts, _changed) = parts(Bounds::default());
+                let serving = serve_stdio(parts, input, Refusing(kind), std::future::pending());
+                let leaving = async {
+                    // Time passes only while everybody waits: the answer was to be written.
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    drop(client);
+                };
+                let serving = tokio::time::timeout(Duration::from_secs(60), serving);
+                let (ended, ()) = tokio::join!(serving, leaving);
+                let ended = ended.expect("it ends");
+                let told = matches!(&ended, Err(StdioError::Output(error)) if error.kind() == kind);
+                assert_eq!((told, ended.is_err()), (is_told, is_told), "{line}{kind}: {ended:?}");
+            }
         }
     }
 
