@@ -171,6 +171,26 @@ fn a_build_writes_over_an_unsigned_manifest_and_over_nothing_else() {
 }
 
 #[test]
+fn a_build_writes_no_component_through_a_link() {
+    let desk = desk("echo", &[]);
+    let key = std::fs::read(desk.path("key.pem")).expect("a key");
+    let mut components = std::fs::read_dir(desk.path("components")).expect("a folder");
+    let component = components.next().expect("a component").expect("an entry").path();
+    let bytes = std::fs::read(&component).expect("a component");
+    std::fs::remove_file(&component).expect("a component");
+    std::os::unix::fs::symlink("../key.pem", &component).expect("a link");
+    desk.aral(&["manifest", "build", "source", "--out", "new.json"]).assert(
+        "a link in the place of the component",
+        0,
+        &[],
+    );
+    assert_eq!(std::fs::read(desk.path("key.pem")).expect("a key"), key);
+    let metadata = std::fs::symlink_metadata(&component).expect("a component");
+    assert!(metadata.is_file(), "it is no link any more");
+    assert_eq!(std::fs::read(&component).expect("a component"), bytes);
+}
+
+#[test]
 fn table_query_works_through_a_large_table_in_bounded_memory() {
     const ROWS: u64 = 1_000_000;
     let desk = desk("table-query", &[]);

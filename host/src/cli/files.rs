@@ -210,6 +210,11 @@ pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     files::write_path(&place, bytes, mode, Replace::Allow).map_err(failure)
 }
 
+/// Writes a file, whole, in place of whatever has its name. A link there is replaced too, and what it leads to stays as it is.
+pub(crate) fn put(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    files::write_path(path, bytes, 0o644, Replace::Allow).map_err(failure)
+}
+
 /// Makes a folder with files in it and below it. The folder must not exist yet.
 pub(crate) fn create_tree(folder: &Path, texts: &[(&str, String)]) -> Result<(), Failure> {
     let (parent, name) = files::open_parent(folder).map_err(failure)?;

@@ -57,10 +57,9 @@ pub(crate) fn run(arguments: &ManifestBuild, output: &Output) -> Done {
     let components = arguments.out.with_file_name(COMPONENTS);
     files::ensure_folder(&components)?;
     for one in &found {
-        files::replace(
-            &components.join(format!("{}.wasm", one.inspection.digest)),
-            &one.component,
-        )?;
+        // Its name is known to whoever made the folder, who may have put a link there.
+        let path = components.join(format!("{}.wasm", one.inspection.digest));
+        files::put(&path, &one.component)?;
     }
     files::replace(&arguments.out, format!("{document:#}\n").as_bytes())?;
     let shown = arguments.out.display();
