@@ -8,8 +8,8 @@ use aral_contract::failure::chain;
 use aral_contract::limits::{COMPONENT_BYTES_MAX, DOCUMENT_BYTES_MAX};
 use aral_contract::{Code, Failure};
 use aral_host::disk;
-pub(crate) use aral_runtime::files::is_there;
 use aral_runtime::files::{self, FilesError, Replace};
+pub(crate) use aral_runtime::files::{Place, is_there};
 use zeroize::Zeroizing;
 
 /// Largest text file that is read: a configuration, a key, a capability.toml. Stops a wrong path from filling memory.
@@ -138,13 +138,17 @@ pub(crate) fn input(argument: &str) -> Result<Vec<u8>, Failure> {
 }
 
 fn read(path: &Path, bytes_max: u64, too_large: Code) -> Result<Vec<u8>, Failure> {
-    files::read_path(path, bytes_max).map_err(|error| match error {
+    files::read_path(path, bytes_max).map_err(|error| coded(error, too_large))
+}
+
+fn coded(error: FilesError, too_large: Code) -> Failure {
+    match error {
         FilesError::TooLarge { .. } => Failure {
             code: too_large,
             ..failure(error)
         },
         unreadable => failure(unreadable),
-    })
+    }
 }
 
 /// Whether nothing at all is there, wherever links lead.
@@ -172,22 +176,20 @@ pub(crate) fn exists(path: &Path) -> Failure {
     failure(FilesError::Exists { path: path.to_owned() })
 }
 
-/// What is in a file that a new document would replace; none: no file is there. Anything but a file that could be a document is
-/// refused. A pipe is not waited for.
-pub(crate) fn replaced(path: &Path) -> Result<Option<Vec<u8>>, Failure> {
+/// Where a document lies that is to be signed in place.
+pub(crate) fn place(path: &Path) -> Result<Place, Failure> {
+    Place::open(path, DOCUMENT_BYTES_MAX as u64).map_err(|error| coded(error, Code::DocumentInvalid))
+}
+
+/// Where a new document goes. What is there may be a document; anything else is refused.
+pub(crate) fn place_or_free(path: &Path) -> Result<Place, Failure> {
     if is_absent(path) {
-        return Ok(None);
+        return Place::free(path).map_err(failure);
     }
-    let read = files::canonical(path).and_then(|found| {
-        let (dir, name) = files::open_parent(&found)?;
-        let folder = found.parent().unwrap_or(&found);
-        files::read_capped(&dir, &name, DOCUMENT_BYTES_MAX as u64).map_err(|error| error.below(folder))
-    });
-    match read {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error @ FilesError::Io { .. }) => Err(failure(error)),
-        Err(_no_document) => Err(exists(path)),
-    }
+    Place::open(path, DOCUMENT_BYTES_MAX as u64).map_err(|error| match error {
+        FilesError::Io { .. } => failure(error),
+        _no_document => exists(path),
+    })
 }
 
 /// Writes a file that must not exist yet.
@@ -198,16 +200,6 @@ pub(crate) fn create(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 /// Writes a file that must not exist yet and that nobody else may read.
 pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     files::write_path(path, bytes, 0o600, Replace::Refuse).map_err(failure)
-}
-
-/// Writes a file, whole, in place of the old one: where a link leads, and with the mode that is there.
-pub(crate) fn replace(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let place = match files::canonical(path) {
-        Err(error) if error.is_not_found() => path.to_owned(),
-        found => found.map_err(failure)?,
-    };
-    let mode = rustix::fs::stat(&place).map_or(0o644, |old| old.st_mode & 0o777);
-    files::write_path(&place, bytes, mode, Replace::Allow).map_err(failure)
 }
 
 /// Writes a file, whole, in place of whatever has its name. A link there is replaced too, and what it leads to stays as it is.
@@ -341,20 +333,6 @@ mod tests {
         let twice = create_private(&private, b"other").unwrap_err();
         assert!(twice.hint.is_some() && text(&private).unwrap() == "k");
         assert!(refuse_existing(&private).is_err());
-    }
-
-    #[test]
-    fn what_is_replaced_stays_behind_its_link_and_as_closed_as_it_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let at = |name: &str| folder.path().join(name);
-        create_private(&at("real.json"), b"old").unwrap();
-        std::os::unix::fs::symlink("real.json", at("link.json")).unwrap();
-        replace(&at("link.json"), b"new").unwrap();
-        assert_eq!(text(&at("real.json")).unwrap(), "new");
-        assert!(files::canonical(&at("link.json")).unwrap().ends_with("real.json"));
-        assert_eq!(rustix::fs::stat(at("real.json")).unwrap().st_mode & 0o777, 0o600);
-        replace(&at("other.json"), b"first").unwrap();
-        assert_eq!(text(&at("other.json")).unwrap(), "first");
     }
 
     #[test]

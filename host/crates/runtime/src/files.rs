@@ -2,6 +2,7 @@
 //! second look at the path, and reads with a cap. Folders come out as cap-std handles, through which nothing outside of
 //! them can be reached. It knows no format.
 
+mod place;
 mod socket;
 mod write;
 
@@ -16,6 +17,7 @@ use cap_std::AmbientAuthority;
 use cap_std::fs::{Dir, File, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
 use zeroize::Zeroizing;
 
+pub use place::Place;
 pub use socket::{SocketName, bind_private, connect};
 pub use write::{
     Replace, create_private_dir, create_private_file, create_private_parent, is_temporary, open_lock, stream_private,
@@ -76,6 +78,22 @@ pub enum FilesError {
         /// What.
         path: PathBuf,
     },
+    /// Somebody else wrote it after it was looked at.
+    #[error("`{}` was changed meanwhile, and is not written over", path.display())]
+    Changed {
+        /// What.
+        path: PathBuf,
+    },
+    /// What takes its place would not be readable for whom it is there.
+    #[error("`{}` belongs to user {owner} and group {group}, and what takes its place cannot be given to them", path.display())]
+    Foreign {
+        /// What.
+        path: PathBuf,
+        /// To which user it belongs.
+        owner: u32,
+        /// To which group.
+        group: u32,
+    },
 }
 
 impl FilesError {
@@ -127,6 +145,8 @@ impl FilesError {
                 "run this as that user: `sudo -u '#{owner}' aral …`; only where root itself runs the server, give the file to root"
             )),
             Self::Owner { path, .. } => Some(format!("chown \"$(id -u)\" {}", path.display())),
+            Self::Changed { .. } => Some("see what it holds now, and run this again".to_owned()),
+            Self::Foreign { owner, .. } => Some(format!("run this as that user: `sudo -u '#{owner}' aral …`")),
             Self::Io { .. } | Self::TooLarge { .. } | Self::NotAFile { .. } | Self::Exists { .. } => None,
         }
     }
@@ -139,7 +159,9 @@ impl FilesError {
         | Self::NotAFile { path }
         | Self::Owner { path, .. }
         | Self::Mode { path, .. }
-        | Self::Exists { path }) = &mut self;
+        | Self::Exists { path }
+        | Self::Changed { path }
+        | Self::Foreign { path, .. }) = &mut self;
         let is_folder = path.as_path() == Path::new(".");
         *path = if is_folder {
             folder.to_owned()

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::verify::COMPONENTS;
 use crate::cli::arguments::ManifestBuild;
 use crate::cli::exit::Exit;
+use crate::cli::files::Place;
 use crate::cli::output::{Done, Output};
 use crate::cli::progress::Progress;
 use crate::cli::{files, session};
@@ -33,7 +34,8 @@ struct Found {
 
 pub(crate) fn run(arguments: &ManifestBuild, output: &Output) -> Done {
     // Before the components are described, which takes a while.
-    refuse_loss(&arguments.out)?;
+    let place = files::place_or_free(&arguments.out)?;
+    refuse_loss(&arguments.out, &place)?;
     let runtime = session::plain_runtime()?;
     let progress = Progress::start(output, "describing");
     let mut found = Vec::new();
@@ -61,7 +63,8 @@ pub(crate) fn run(arguments: &ManifestBuild, output: &Output) -> Done {
         let path = components.join(format!("{}.wasm", one.inspection.digest));
         files::put(&path, &one.component)?;
     }
-    files::replace(&arguments.out, format!("{document:#}\n").as_bytes())?;
+    let written = place.write(format!("{document:#}\n").as_bytes());
+    written.map_err(files::failure)?;
     let shown = arguments.out.display();
     output.answer(
         &format!("wrote {shown}, unsigned\n{}", super::listing(&body)),
@@ -72,11 +75,11 @@ pub(crate) fn run(arguments: &ManifestBuild, output: &Output) -> Done {
 }
 
 /// Refuses to write over anything but what building leaves there: a manifest that nobody signed.
-fn refuse_loss(out: &Path) -> Result<(), Failure> {
-    let Some(bytes) = files::replaced(out)? else {
+fn refuse_loss(out: &Path, place: &Place) -> Result<(), Failure> {
+    let Some(bytes) = place.bytes() else {
         return Ok(());
     };
-    let document = strict::parse(&bytes).unwrap_or_default();
+    let document = strict::parse(bytes).unwrap_or_default();
     let is_manifest = document.get("schema").and_then(Value::as_str) == Some(Kind::Manifest.schema());
     match (is_manifest, document.get("signature")) {
         (true, None) => Ok(()),

@@ -14,14 +14,16 @@ use crate::cli::passphrase;
 pub(crate) fn run(arguments: &ManifestSign, output: &Output) -> Done {
     let signing = &arguments.signing;
     let key = passphrase::private_key(&signing.key, &signing.passphrase)?;
-    let (_, body) = manifest::read_unbelieved(&files::document(&arguments.file)?)
+    let place = files::place(&arguments.file)?;
+    let (_, body) = manifest::read_unbelieved(place.bytes().unwrap_or_default())
         .map_err(|failure| files::about(&arguments.file, failure))?;
     let now = SystemClock::new().now();
     let serial = super::serial(signing.serial, now)?;
     let expires_at = super::expiry(now, arguments.valid_days)?;
     let header = manifest::header(serial, now, expires_at);
     let document = manifest::sign(&header, &body, &key)?;
-    files::replace(&arguments.file, format!("{document:#}\n").as_bytes())?;
+    let written = place.write(format!("{document:#}\n").as_bytes());
+    written.map_err(files::failure)?;
     let key_id = key.public().id();
     let shown = arguments.file.display();
     output.answer(

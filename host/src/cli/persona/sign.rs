@@ -11,16 +11,17 @@ use crate::cli::output::{Done, Output};
 use crate::cli::{files, manifest, passphrase};
 
 pub(crate) fn run(arguments: &PersonaSign, output: &Output) -> Done {
-    let bytes = files::document(&arguments.file)?;
-    let (_, body) =
-        persona::read_unbelieved(&bytes).map_err(|error| files::about(&arguments.file, Failure::from(error)))?;
+    let place = files::place(&arguments.file)?;
+    let (_, body) = persona::read_unbelieved(place.bytes().unwrap_or_default())
+        .map_err(|error| files::about(&arguments.file, Failure::from(error)))?;
     let signing = &arguments.signing;
     let key = passphrase::private_key(&signing.key, &signing.passphrase)?;
     let now = SystemClock::new().now();
     let serial = manifest::serial(signing.serial, now)?;
     let expires_at = manifest::expiry(now, arguments.valid_days)?;
     let document = persona::sign(&persona::header(serial, now, expires_at), &body, &key)?;
-    files::replace(&arguments.file, format!("{document:#}\n").as_bytes())?;
+    let written = place.write(format!("{document:#}\n").as_bytes());
+    written.map_err(files::failure)?;
     super::warn(&body, output);
     let (key_id, id) = (key.public().id(), &body.id);
     let shown = arguments.file.display();

@@ -427,3 +427,78 @@ fn where_no_file_is_without_a_name_nothing_stays_but_what_is_whole() {
     assert_eq!(names(), ["f"]);
     assert_eq!(std::fs::read(path.join("f")).unwrap(), b"one");
 }
+
+#[test]
+fn what_is_written_over_is_what_was_looked_at_behind_its_link() {
+    let (_folder, path) = folder();
+    let at = |name: &str| path.join(name);
+    put(&at("real"), 0o600);
+    put(&at("other"), 0o600);
+    std::os::unix::fs::symlink("real", at("link")).unwrap();
+    let place = Place::open(&at("link"), 100).unwrap();
+    assert_eq!(place.bytes(), Some(&b"content"[..]));
+    // The link leads elsewhere by now.
+    std::fs::remove_file(at("link")).unwrap();
+    std::os::unix::fs::symlink("other", at("link")).unwrap();
+    place.write(b"new").unwrap();
+    assert_eq!(std::fs::read(at("real")).unwrap(), b"new");
+    assert_eq!(std::fs::read(at("other")).unwrap(), b"content");
+    // Somebody else wrote it, also more than was there.
+    for bytes in [&b"signed!"[..], b"much more than there was", b""] {
+        let place = Place::open(&at("other"), 100).unwrap();
+        std::fs::write(at("other"), bytes).unwrap();
+        let refused = place.write(b"new").unwrap_err();
+        assert!(
+            matches!(&refused, FilesError::Changed { path } if *path == at("other")),
+            "{refused}"
+        );
+        assert!(refused.fix().is_some());
+        assert_eq!(std::fs::read(at("other")).unwrap(), bytes);
+        std::fs::write(at("other"), b"content").unwrap();
+    }
+    // A link to a file that holds the same is in its place.
+    let place = Place::open(&at("other"), 100).unwrap();
+    std::fs::rename(at("other"), at("moved")).unwrap();
+    assert!(matches!(place.write(b"new"), Err(FilesError::Changed { .. })));
+    std::os::unix::fs::symlink("moved", at("other")).unwrap();
+    assert!(matches!(place.write(b"new"), Err(FilesError::Changed { .. })));
+    assert_eq!(std::fs::read(at("moved")).unwrap(), b"content");
+}
+
+#[test]
+fn where_nothing_was_nothing_is_written_over() {
+    let (_folder, path) = folder();
+    let file = path.join("f");
+    let place = Place::free(&file).unwrap();
+    assert_eq!(place.bytes(), None);
+    put(&file, 0o600);
+    assert!(matches!(place.write(b"new"), Err(FilesError::Exists { .. })));
+    std::fs::remove_file(&file).unwrap();
+    std::os::unix::fs::symlink("nowhere", &file).unwrap();
+    assert!(matches!(place.write(b"new"), Err(FilesError::Exists { .. })));
+    std::fs::remove_file(&file).unwrap();
+    place.write(b"new").unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), b"new");
+    assert!(matches!(Place::open(&path, 100), Err(FilesError::NotAFile { .. })));
+}
+
+#[test]
+fn what_is_written_over_keeps_its_mode_its_owner_and_its_group() {
+    use std::os::unix::fs::MetadataExt as _;
+    let (_folder, path) = folder();
+    let file = path.join("f");
+    for mode in [0o600, 0o640, 0o660, 0o644, 0o666] {
+        put(&file, mode);
+        Place::open(&file, 100).unwrap().write(b"new").unwrap();
+        let metadata = std::fs::metadata(&file).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, mode, "whatever the umask is");
+    }
+    // Only root can give a file away.
+    if rustix::process::geteuid().is_root() {
+        std::os::unix::fs::chown(&file, Some(65_534), Some(65_533)).unwrap();
+        Place::open(&file, 100).unwrap().write(b"newer").unwrap();
+        let metadata = std::fs::metadata(&file).unwrap();
+        assert_eq!((metadata.uid(), metadata.gid()), (65_534, 65_533));
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o666);
+    }
+}

@@ -16,14 +16,14 @@ const TEMPORARY_PREFIX: &str = ".aral-tmp-";
 /// is filled, synced, and renamed over the old one.
 pub fn write_atomic(dir: &Dir, name: impl AsRef<Path>, bytes: &[u8], mode: u32) -> Result<(), FilesError> {
     let name = name.as_ref();
-    replace(dir, name, name, bytes, mode)
+    replace(dir, name, name, bytes, mode, |_| Ok(()))
 }
 
 /// As [`write_atomic`], for a path on the command line. `replace` says whether a file that is there may go.
 pub fn write_path(path: &Path, bytes: &[u8], mode: u32, replace: Replace) -> Result<(), FilesError> {
     let (dir, name) = open_parent(path)?;
     match replace {
-        Replace::Allow => self::replace(&dir, &name, path, bytes, mode),
+        Replace::Allow => self::replace(&dir, &name, path, bytes, mode, |_| Ok(())),
         Replace::Refuse => create_file(&dir, &name, path, bytes, mode),
     }
 }
@@ -143,13 +143,21 @@ pub(super) fn create_file(dir: &Dir, name: &Path, path: &Path, bytes: &[u8], mod
     file.appear(name, path)
 }
 
-/// The name has the old content or the new one. `path` is what messages call it.
-fn replace(dir: &Dir, name: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<(), FilesError> {
+/// The name has the old content or the new one. `path` is what messages call it. `finish` sees the new file before it has the name.
+pub(super) fn replace(
+    dir: &Dir,
+    name: &Path,
+    path: &Path,
+    bytes: &[u8],
+    mode: u32,
+    finish: impl FnOnce(&std::fs::File) -> Result<(), FilesError>,
+) -> Result<(), FilesError> {
     let (temporary, mut file) = open_temporary(dir, path, mode)?;
     let renamed = file
         .write_all(bytes)
-        .and_then(|()| file.sync_all())
         .map_err(during("write", path))
+        .and_then(|()| finish(&file))
+        .and_then(|()| file.sync_all().map_err(during("write", path)))
         .and_then(|()| {
             let renamed = dir.rename(&temporary, dir, name);
             renamed.map_err(during("replace", path))
