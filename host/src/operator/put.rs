@@ -94,12 +94,16 @@ impl Before {
                 classification: Some(record.classification),
                 expires_at: record.expires_at,
             }),
-            // It can be replaced, but meets no condition, and may have been anything.
-            Err(error) if error.is_damage() => Ok(Self {
-                classification: Some(Classification::Secret),
-                ..Self::default()
-            }),
+            Err(error) if error.is_damage() => Ok(Self::damaged()),
             Err(error) => Err(error),
+        }
+    }
+
+    /// It can be replaced, but meets no condition, and may have been anything.
+    fn damaged() -> Self {
+        Self {
+            classification: Some(Classification::Secret),
+            ..Self::default()
         }
     }
 
@@ -121,8 +125,15 @@ fn put(
 ) -> Result<RecordWritten, StoreError> {
     let asked = write.precondition;
     let mut again = 0..AGAIN_MAX;
+    let mut is_damaged = false;
     loop {
-        let before = Before::of(records, namespace, &write.name)?;
+        let before = match said {
+            _ if is_damaged => Before::damaged(),
+            None => Before::of(records, namespace, &write.name)?,
+            // It only decides whether an expiry is told to be lost: what cannot be read keeps nothing from being written.
+            Some(_) if write.ttl_seconds.is_none() => Before::of(records, namespace, &write.name).unwrap_or_default(),
+            Some(_) => Before::default(),
+        };
         let (classification, precondition) = match said {
             Some(said) => (said, asked),
             None => (
@@ -143,6 +154,8 @@ fn put(
         };
         match records.put(namespace, one, &Quota::UNLIMITED) {
             Err(StoreError::Precondition { .. }) if asked == Precondition::Any && again.next().is_some() => {}
+            // A record whose time seems to be over is not opened by the look, so that only the condition meets the damage.
+            Err(error) if error.is_damage() && asked == Precondition::Any && precondition != asked => is_damaged = true,
             written => {
                 return Ok(RecordWritten {
                     version: written?,
@@ -157,10 +170,12 @@ fn put(
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
+    use aral_contract::Clock;
     use aral_memory::record::{NamespaceUsage, Swept};
     use aral_memory::{MasterKey, Operation, Outcome, Page, Record, SealedStore, StoreOptions, Usage};
-    use aral_runtime::SystemClock;
+    use aral_runtime::{SystemClock, files};
     use zeroize::Zeroizing;
 
     use super::*;
@@ -233,10 +248,14 @@ mod tests {
     }
 
     fn racing(folder: &tempfile::TempDir, writes: Vec<Write>) -> Racing {
+        racing_at(folder, writes, Arc::new(SystemClock::new()))
+    }
+
+    fn racing_at(folder: &tempfile::TempDir, writes: Vec<Write>, clock: Arc<dyn Clock>) -> Racing {
         let key = MasterKey::from_text("5a".repeat(32).as_bytes()).unwrap();
         let options = StoreOptions {
             free_bytes_min: 0,
-            ..StoreOptions::new(folder.path().join("store"), key, Arc::new(SystemClock::new()))
+            ..StoreOptions::new(folder.path().join("store"), key, clock)
         };
         Racing(SealedStore::open(options).unwrap().memory(), Mutex::new(writes))
     }
@@ -258,6 +277,48 @@ mod tests {
         assert_eq!(written.unwrap().classification, Classification::Public);
         let written = put(&store, &notes, &write(USUAL), None).unwrap();
         assert_eq!(written.classification, USUAL, "never less where nobody says it");
+    }
+
+    /// A clock that stands still.
+    #[derive(Debug)]
+    struct Stopped(i64);
+
+    impl Clock for Stopped {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_second(self.0).unwrap()
+        }
+
+        fn elapsed(&self) -> Duration {
+            Duration::ZERO
+        }
+    }
+
+    #[test]
+    fn a_damaged_record_whose_time_seems_to_be_over_is_replaced_as_a_secret_one() {
+        /// The header of the slot file, and what comes before the sealed key in a slot.
+        const AT: usize = 4096 + 16;
+        let folder = tempfile::tempdir().unwrap();
+        let notes: Namespace = "notes".parse().unwrap();
+        let begin = 2_000_000_000;
+        let store = racing_at(&folder, Vec::new(), Arc::new(Stopped(begin)));
+        let short = Write {
+            ttl_seconds: Some(60),
+            ..write(USUAL)
+        };
+        put(&store, &notes, &short, None).unwrap();
+        drop(store);
+        let slots = folder.path().join("store/slots");
+        let mut bytes = files::read_path(&slots, 1 << 30).unwrap();
+        bytes[AT] ^= 1;
+        files::write_path(&slots, &bytes, 0o600, files::Replace::Allow).unwrap();
+        let store = racing_at(&folder, Vec::new(), Arc::new(Stopped(begin + 120)));
+        assert!(
+            store.get(&notes, &short.name).unwrap().is_none(),
+            "the look meets no damage"
+        );
+        let written = put(&store, &notes, &write(USUAL), None).unwrap();
+        assert_eq!(written.classification, Classification::Secret);
+        assert!(store.get(&notes, &short.name).unwrap().is_some());
     }
 
     #[test]
