@@ -127,11 +127,12 @@ fn moved(desk: Desk, capability: &str) -> Desk {
         "source/capability.toml",
         text.replace("/srv/", &format!("{}/", desk.root())).as_bytes(),
     );
-    // It is signed, and would not be written over.
-    std::fs::remove_file(desk.path("manifest.json")).expect("a file");
-    desk.aral(&["manifest", "build", "source"]).assert(capability, 0, &[]);
-    desk.aral(&["manifest", "sign", "manifest.json", "--key", "key.pem", "--serial", "1"])
+    // The old one is signed, and is not written over.
+    desk.aral(&["manifest", "build", "source", "--out", "new.json"])
         .assert(capability, 0, &[]);
+    desk.aral(&["manifest", "sign", "new.json", "--key", "key.pem", "--serial", "1"])
+        .assert(capability, 0, &[]);
+    std::fs::rename(desk.path("new.json"), desk.path("manifest.json")).expect("a file");
     desk
 }
 
@@ -168,6 +169,13 @@ fn a_build_writes_over_an_unsigned_manifest_and_over_nothing_else() {
     );
     desk.aral(&["manifest", "verify", "manifest.json"])
         .assert("it is signed still", 0, &[]);
+    // What the hint says.
+    build("NEW.json").assert("beside it", 0, &[]);
+    desk.aral(&["manifest", "sign", "NEW.json", "--key", "key.pem", "--serial", "2"])
+        .assert("beside it", 0, &[]);
+    std::fs::rename(desk.path("NEW.json"), desk.path("manifest.json")).expect("a file");
+    desk.aral(&["manifest", "verify", "manifest.json"])
+        .assert("the new one", 0, &[]);
 }
 
 #[test]

@@ -83,8 +83,10 @@ fn refuse_loss(out: &Path, place: &Place) -> Result<(), Failure> {
     let is_manifest = document.get("schema").and_then(Value::as_str) == Some(Kind::Manifest.schema());
     match (is_manifest, document.get("signature")) {
         (true, None) => Ok(()),
-        (true, Some(_)) => Err(files::exists(out)
-            .with_hint("a signed manifest is there, and a new one is unsigned: name another file with `--out`, or remove that one first")),
+        (true, Some(_)) => Err(files::exists(out).with_hint(
+            "a signed manifest is there, and a new one is unsigned: \
+             build with `--out NEW.json` in the same folder, sign that, and then give it this name: `mv`",
+        )),
         (false, _) => Err(files::exists(out)),
     }
 }

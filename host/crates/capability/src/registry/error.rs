@@ -91,7 +91,8 @@ impl From<RegistryError> for Failure {
         let (code, hint) = match &error {
             RegistryError::DigestMismatch { .. } => (
                 Code::DigestMismatch,
-                "give the component that was signed, or build and sign the manifest again: `aral manifest build`"
+                "give the component that was signed, or build and sign the manifest again: \
+                 `aral manifest build FOLDER --out NEW.json`, `aral manifest sign NEW.json --key KEY.pem`, `mv NEW.json MANIFEST.json`"
                     .to_owned(),
             ),
             RegistryError::Shape { found: Some(found), .. } => (
