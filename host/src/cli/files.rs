@@ -315,8 +315,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let open = folder.path().join("key.pem");
         create(&open, b"k").unwrap();
-        let hint = private_text(&open).unwrap_err().hint;
-        assert_eq!(hint, Some(format!("chmod 600 {}", open.display())));
+        let close = Some(format!("chmod 600 {}", open.display()));
+        assert_eq!(private_text(&open).unwrap_err().hint, close);
+        // A private key is no less open for its public half in the same file.
+        let (public, private) = ("-----BEGIN PUBLIC KEY-----\n", "-----BEGIN PRIVATE KEY-----\n");
+        for (text, hint) in [
+            (format!("{public}{private}"), close.clone()),
+            (format!("{private}{public}"), close),
+            (public.to_owned(), None),
+        ] {
+            put(&open, text.as_bytes()).unwrap();
+            assert_eq!(private_key_text(&open).unwrap_err().hint, hint, "{text}");
+        }
     }
 
     #[test]

@@ -12,9 +12,9 @@ pub enum WrongHalf {
 }
 
 impl WrongHalf {
-    /// Where a private key is wanted: whether a text says that it is a public one, of whatever kind.
+    /// Where a private key is wanted: whether a text says that it is a public one, of whatever kind. One with both halves is none.
     pub fn public(text: &str) -> Option<Self> {
-        says(text, "PUBLIC KEY").then_some(Self::Public)
+        (says(text, "PUBLIC KEY") && !says(text, "PRIVATE KEY")).then_some(Self::Public)
     }
 
     /// Where a public key is wanted: whether a text says that it is a private one, of whatever kind, encrypted or not.

@@ -45,6 +45,12 @@ fn the_wrong_half_of_a_pair_is_named_and_no_new_pair_is_asked_for() {
     let error = PrivateKey::from_pem(&private.public().to_pem().unwrap()).unwrap_err();
     assert_eq!(error, KeyError::Half(WrongHalf::Public));
     assert!(error.to_string().contains("`NAME.pem`") && !error.to_string().contains("keygen"));
+    // With both halves in it a text is a private key: nobody else may read it.
+    let (public, private) = (private.public().to_pem().unwrap(), private.to_pem().unwrap());
+    for both in [format!("{public}{}", *private), format!("{}{public}", *private)] {
+        assert_eq!(WrongHalf::public(&both), None);
+        assert_eq!(WrongHalf::private(&both), Some(WrongHalf::Private));
+    }
 }
 
 #[test]
