@@ -57,6 +57,14 @@ impl Audit {
             .transpose()
     }
 
+    /// Whether a key of the log is lost, with which nobody opens it. It makes none, and opens nothing for writing.
+    ///
+    /// # Errors
+    /// `config.invalid` for a key that is lost; `audit.unavailable` if it cannot be seen whether a log is there.
+    pub fn check_keys(places: &AuditPlaces) -> Result<(), Failure> {
+        keys::check(places)
+    }
+
     fn open_at(
         audit: &AuditConfig,
         places: &AuditPlaces,

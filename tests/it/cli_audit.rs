@@ -679,3 +679,35 @@ fn what_the_log_hides_it_hides_with_the_key_of_the_file() {
     desk.invoke(RUNTIME_ECHO_TOOL, "1")
         .assert("no key", 2, &["mine.blind", "does not hold a key"]);
 }
+
+#[test]
+fn doctor_tells_of_a_lost_key_of_the_log_as_a_start_does() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk.invoke(RUNTIME_ECHO_TOOL, "1").assert("a call", 0, &[]);
+    let doctor = || {
+        let run = desk.aral(&["doctor", "--json"]);
+        let checks = run.object()["checks"].clone();
+        let found = checks
+            .as_array()
+            .and_then(|all| all.iter().find(|one| one["name"] == "audit"));
+        (run.code, found.expect("a check of the log").clone())
+    };
+    assert_eq!(doctor().1["status"], "ok");
+    for (key, said) in [
+        ("audit.pem", "the key that signs the audit log"),
+        ("audit.blind", "the key that hides what the audit log must not show"),
+    ] {
+        let path = desk.path(&format!("{}/{key}", setup::STATE));
+        let kept = format!("{path}.kept");
+        std::fs::rename(&path, &kept).expect("a key");
+        let (code, check) = doctor();
+        assert_eq!((code, &check["status"]), (2, &json!("fail")), "{key}: {check}");
+        for told in [check.to_string(), desk.invoke(RUNTIME_ECHO_TOOL, "1").stderr] {
+            assert!(told.contains(said) && told.contains("put it back"), "{key}: {told}");
+        }
+        assert!(!PathBuf::from(&path).exists(), "{key}: no new one is made");
+        std::fs::rename(&kept, &path).expect("a key");
+        assert_eq!(doctor().1["status"], "ok", "{key}");
+    }
+}

@@ -19,17 +19,7 @@ use crate::disk;
 pub(super) fn signing(places: &AuditPlaces) -> Result<PrivateKey, Failure> {
     let path = &places.key;
     if let Some(public) = &places.public_key {
-        let is_published = || Ok(!is_absent(files::read_path(public, KEY_BYTES_MAX)));
-        if is_lost(path, is_published)? {
-            let (shown, half) = (path.display(), public.display());
-            return Err(wrong(format!(
-                "the key that signs the audit log, `{shown}`, is not there, and its public half, `{half}`, is"
-            ))
-            .with_hint(format!(
-                "put it back from where its copy is kept; to go on with another key, move `{half}` elsewhere, name it there in aral.toml, \
-                 [[trust]]: public_key = \"OLD.pub.pem\" and kinds = [\"checkpoint\"], and a new pair is made"
-            )));
-        }
+        check_signing(path, public)?;
         make(path)?;
         let key = read(path)?;
         publish(&key, public)?;
@@ -40,6 +30,37 @@ pub(super) fn signing(places: &AuditPlaces) -> Result<PrivateKey, Failure> {
 
 /// The key that hides.
 pub(super) fn blinding(places: &AuditPlaces) -> Result<Blinder, Failure> {
+    check_blinding(places)?;
+    Blinder::load_or_create(&places.blinding_key).map_err(|error| match error {
+        BlindError::Files(error) => unusable(&error),
+        BlindError::Malformed { .. } => wrong(chain(&error)),
+        BlindError::Entropy(error) => Failure::internal(error),
+    })
+}
+
+/// Refuses keys that are lost. It makes none.
+pub(super) fn check(places: &AuditPlaces) -> Result<(), Failure> {
+    check_blinding(places)?;
+    let public = places.public_key.as_ref();
+    public.map_or(Ok(()), |public| check_signing(&places.key, public))
+}
+
+fn check_signing(path: &Path, public: &Path) -> Result<(), Failure> {
+    let is_published = || Ok(!is_absent(files::read_path(public, KEY_BYTES_MAX)));
+    if is_lost(path, is_published)? {
+        let (shown, half) = (path.display(), public.display());
+        return Err(wrong(format!(
+            "the key that signs the audit log, `{shown}`, is not there, and its public half, `{half}`, is"
+        ))
+        .with_hint(format!(
+            "put it back from where its copy is kept; to go on with another key, move `{half}` elsewhere, name it there in aral.toml, \
+             [[trust]]: public_key = \"OLD.pub.pem\" and kinds = [\"checkpoint\"], and a new pair is made"
+        )));
+    }
+    Ok(())
+}
+
+fn check_blinding(places: &AuditPlaces) -> Result<(), Failure> {
     let path = &places.blinding_key;
     let is_begun = || AuditLog::is_begun(&places.dir).map_err(|error| super::unopened(&error, places));
     if is_lost(path, is_begun)? {
@@ -53,11 +74,7 @@ pub(super) fn blinding(places: &AuditPlaces) -> Result<Blinder, Failure> {
              the same, make one: `head -c 32 /dev/urandom > FILE`, `chmod 600 FILE`",
         ));
     }
-    Blinder::load_or_create(path).map_err(|error| match error {
-        BlindError::Files(error) => unusable(&error),
-        BlindError::Malformed { .. } => wrong(chain(&error)),
-        BlindError::Entropy(error) => Failure::internal(error),
-    })
+    Ok(())
 }
 
 /// Whether a key was there and is gone. `is_used` says whether there is what comes after the key, and only then.

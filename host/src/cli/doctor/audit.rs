@@ -1,9 +1,10 @@
-//! Whether there is an audit log, and whether its newest checkpoint is signed by a key that is trusted. It opens nothing for
-//! writing, so that it works beside a host.
+//! Whether there is an audit log, whether its keys are lost, and whether its newest checkpoint is signed by a key that is
+//! trusted. It opens nothing for writing, so that it works beside a host.
 
 use aral_audit::newest_checkpoint;
 use aral_audit::verify::VerifyError;
 use aral_contract::failure::chain;
+use aral_host::Audit;
 
 use super::Check;
 use crate::cli::arguments::audit::Trust;
@@ -25,15 +26,20 @@ pub(super) fn check(configured: &Configured) -> Check {
         Err(failure) => return Check::fail(NAME, failure.message, "give [audit] a place, or the host a state_dir"),
     };
     let shown = places.dir.display();
-    match audit::is_there(&places.dir) {
-        Ok(true) => {}
-        Ok(false) => return Check::ok(NAME, format!("`{shown}` is not there yet; the first host makes it")),
+    let is_there = match audit::is_there(&places.dir) {
+        Ok(is_there) => is_there,
         Err(failure) => {
             let fix = failure
                 .hint
                 .unwrap_or_else(|| "name a folder that can be opened, [audit]: dir".to_owned());
             return Check::fail(NAME, failure.message, fix);
         }
+    };
+    if let Err(failure) = Audit::check_keys(&places) {
+        return Check::fail(NAME, failure.message, failure.hint.unwrap_or_default());
+    }
+    if !is_there {
+        return Check::ok(NAME, format!("`{shown}` is not there yet; the first host makes it"));
     }
     let trust = match audit::trust(&Trust { trust: Vec::new() }, configured) {
         Ok(trust) => trust,
