@@ -259,15 +259,26 @@ fn what_is_no_message_is_refused() {
 #[test]
 fn no_method_changes_anything() {
     let server = Server::start(&desk(&[entry(RUNTIME_ECHO_TOOL)], |_| ()));
-    for method in [
-        "logging/setLevel",
-        "resources/list",
-        "prompts/list",
-        "tasks/get",
-        "aral/set_policy",
-        "sampling/createMessage",
+    for (method, params) in [
+        ("logging/setLevel", json!({})),
+        ("resources/list", json!({})),
+        ("prompts/list", json!({})),
+        ("tasks/get", json!({})),
+        ("aral/set_policy", json!({})),
+        ("sampling/createMessage", json!({})),
+        // With the parameters that such methods have where they are there.
+        ("tasks/get", json!({ "taskId": "a" })),
+        ("tasks/cancel", json!({ "taskId": "a" })),
+        ("skills/list", json!({})),
+        ("resources/subscribe", json!({ "uri": "a:b" })),
+        (
+            "completion/complete",
+            json!({ "ref": { "type": "ref/prompt", "name": "a" }, "argument": { "name": "a", "value": "" } }),
+        ),
+        // Of the older revisions alone.
+        ("ping", json!({})),
     ] {
-        let reply = ask_newest(server.address(), &[], method, json!({}));
+        let reply = ask_newest(server.address(), &[], method, params);
         assert_eq!(reply.status, 404, "{method}: {reply:?}");
         let error = reply.json()["error"].clone();
         assert_eq!(error["code"], -32601, "{method}");
@@ -275,4 +286,11 @@ fn no_method_changes_anything() {
         assert_eq!(error["data"]["code"], "request.invalid", "{error}");
         assert!(error["data"]["trace_id"].is_string(), "{error}");
     }
+    let session = Session::begin(server.address(), &[]);
+    session.result("ping", json!({}));
+    let reply = session.send(&message(2, "skills/list", json!({}))).reply();
+    assert_eq!(reply.status, 200, "404 is for a session that is gone: {reply:?}");
+    let answer = reply.json();
+    assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(2), &json!(-32601)));
+    assert_eq!(answer["error"]["message"], "there is no method `skills/list`");
 }

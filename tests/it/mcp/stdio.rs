@@ -187,6 +187,8 @@ fn a_method_that_is_not_there_is_answered_in_words() {
         ("resources/subscribe", json!({ "uri": "a:b" })),
         ("resources/templates/list", json!({})),
         ("resources/unsubscribe", json!({ "uri": "a:b" })),
+        ("skills/list", json!({})),
+        ("tasks/get", json!({ "taskId": "a" })),
     ];
     for (id, (method, params)) in (1..).zip(asked) {
         process.send(&message(id, method, params));

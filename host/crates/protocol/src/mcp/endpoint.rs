@@ -16,6 +16,7 @@ use rmcp::model::{ClientJsonRpcMessage, ClientRequest};
 use rmcp::transport::{StreamableHttpServerConfig, StreamableHttpService};
 
 use super::handler::Handler;
+use super::message::Fault;
 use super::sessions::OwnSessions;
 use super::{LAST_EVENT_ID, SESSION, message};
 use crate::body;
@@ -50,6 +51,8 @@ pub(crate) struct Said {
     bytes: Bytes,
     /// Its answer has no end of its own.
     listens: bool,
+    /// Its method is not there.
+    unknown: Option<Fault>,
 }
 
 /// Before the limits of the caller, which depend on what the request calls: reads its message, or says what is answered to it.
@@ -67,6 +70,7 @@ pub(crate) async fn read(door: &Door, trace: TraceId, request: Request) -> Resul
             }) => {
                 said.bytes = text.into();
                 said.listens = listens(&message);
+                said.unknown = Fault::unknown(&message);
                 if let Some(arguments) = arguments {
                     parts.extensions.insert(arguments);
                 }
@@ -74,7 +78,7 @@ pub(crate) async fn read(door: &Door, trace: TraceId, request: Request) -> Resul
                     parts.extensions.insert(Called(id));
                 }
             }
-            Err(fault) => return Err(faulty(&fault.error(trace))),
+            Err(fault) => return Err(faulty(StatusCode::BAD_REQUEST, fault, trace)),
         }
     }
     parts.extensions.insert(said);
@@ -98,6 +102,11 @@ pub(crate) async fn serve(
         // It gets the answer for a session that is not there.
         door.shared
             .record_security(Some(trace), peer, rule::MCP_SESSION, caller.name.to_string());
+    }
+    if let Some(fault) = said.unknown {
+        // In a session, 404 says that the session is gone.
+        let status = session.map_or(StatusCode::NOT_FOUND, |_| StatusCode::OK);
+        return Ok(faulty(status, fault, trace));
     }
     let is_end = parts.method == Method::DELETE;
     let is_news = parts.method == Method::GET && !continues_answer(&parts.headers);
@@ -129,7 +138,7 @@ pub(crate) async fn serve(
         return Err(full("mcp_sessions_max", max, beyond));
     }
     if let Some(fault) = sessions.refused() {
-        return Ok(faulty(&fault.clone().error(trace)));
+        return Ok(faulty(StatusCode::BAD_REQUEST, fault.clone(), trace));
     }
     if sessions.was_gone() {
         // Also where the library still saw it: its client begins another one at this answer, and at no other.
@@ -239,10 +248,10 @@ fn full(bound: &'static str, max: u64, beyond: &Beyond) -> Problem {
     Problem::from(Failure::new(Code::Unavailable, message).with_hint(hint))
 }
 
-fn faulty(error: &rmcp::model::JsonRpcError) -> Response {
-    let body = serde_json::to_vec(error).unwrap_or_default();
+fn faulty(status: StatusCode, fault: Fault, trace: TraceId) -> Response {
+    let body = serde_json::to_vec(&fault.error(trace)).unwrap_or_default();
     let kind = [(header::CONTENT_TYPE, "application/json")];
-    (StatusCode::BAD_REQUEST, kind, body).into_response()
+    (status, kind, body).into_response()
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {

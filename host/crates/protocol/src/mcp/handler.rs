@@ -11,11 +11,8 @@ use aral_runtime::entropy;
 use futures::FutureExt as _;
 use http::request::Parts;
 use rmcp::model::{
-    CallToolRequestParams, CallToolResponse, CompleteRequestParams, CompleteResult, CustomRequest, CustomResult,
-    ErrorCode, Extensions, GetPromptRequestParams, GetPromptResponse, Implementation, ListPromptsResult,
-    ListResourceTemplatesResult, ListResourcesResult, ListToolsResult, PaginatedRequestParams,
-    ReadResourceRequestParams, ReadResourceResponse, ServerCapabilities, ServerConfig, SubscribeRequestParams,
-    SubscriptionFilter, UnsubscribeRequestParams,
+    CallToolRequestParams, CallToolResponse, Extensions, Implementation, ListToolsResult, PaginatedRequestParams,
+    ServerCapabilities, ServerConfig, SubscriptionFilter,
 };
 use rmcp::service::{NotificationContext, RequestContext, SubscriptionContext};
 use rmcp::{ErrorData, RoleServer, ServerHandler};
@@ -156,53 +153,7 @@ async fn unwinding<T>(trace: TraceId, answer: impl Future<Output = Result<T, Err
     })
 }
 
-/// Most characters that are shown of the name of a method.
-const METHOD_SHOWN_MAX: usize = 64;
-
-/// What is answered to a method that is not there.
-fn unknown(method: &str, extensions: &Extensions) -> ErrorData {
-    let shown: String = method.chars().take(METHOD_SHOWN_MAX).collect();
-    let message = format!("there is no method `{}`", shown.escape_debug());
-    let data = data(Code::RequestInvalid.as_str(), traced(extensions).trace);
-    ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, Some(data))
-}
-
-/// Methods of MCP that are not there. The library would answer the name of the method and nothing else.
-macro_rules! without {
-    ($($(#[$attribute:meta])* $handler:ident($params:ty) -> $answer:ty = $method:literal;)*) => {$(
-        $(#[$attribute])*
-        async fn $handler(
-            &self,
-            _request: $params,
-            context: RequestContext<RoleServer>,
-        ) -> Result<$answer, ErrorData> {
-            Err(unknown($method, &context.extensions))
-        }
-    )*};
-}
-
 impl ServerHandler for Handler {
-    without! {
-        complete(CompleteRequestParams) -> CompleteResult = "completion/complete";
-        get_prompt(GetPromptRequestParams) -> GetPromptResponse = "prompts/get";
-        list_prompts(Option<PaginatedRequestParams>) -> ListPromptsResult = "prompts/list";
-        list_resources(Option<PaginatedRequestParams>) -> ListResourcesResult = "resources/list";
-        list_resource_templates(Option<PaginatedRequestParams>) -> ListResourceTemplatesResult = "resources/templates/list";
-        read_resource(ReadResourceRequestParams) -> ReadResourceResponse = "resources/read";
-        subscribe(SubscribeRequestParams) -> () = "resources/subscribe";
-        unsubscribe(UnsubscribeRequestParams) -> () = "resources/unsubscribe";
-        #[expect(deprecated, reason = "clients of the older revisions ask for it")]
-        set_level(rmcp::model::SetLevelRequestParams) -> () = "logging/setLevel";
-    }
-
-    async fn on_custom_request(
-        &self,
-        request: CustomRequest,
-        context: RequestContext<RoleServer>,
-    ) -> Result<CustomResult, ErrorData> {
-        Err(unknown(&request.method, &context.extensions))
-    }
-
     fn get_info(&self) -> ServerConfig {
         let capabilities = ServerCapabilities::builder()
             .enable_tools()

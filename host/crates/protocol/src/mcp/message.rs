@@ -3,13 +3,14 @@
 use aral_contract::document::json;
 use aral_contract::{Code, Failure, TraceId};
 use rmcp::model::{
-    ClientJsonRpcMessage, ClientRequest, ErrorCode, ErrorData, GetExtensions as _, JsonRpcError, RequestId,
+    ClientJsonRpcMessage, ClientRequest, ErrorCode, ErrorData, GetExtensions as _, GetMeta as _, JsonRpcError,
+    ProtocolVersion, RequestId,
 };
 use serde_json::Value;
 
 use super::arguments::Arguments;
 
-/// Methods whose parameters are known here. The library takes them with others for methods that nobody knows.
+/// Methods that are there. The library knows more of them, and takes these with other parameters for methods that nobody knows.
 const KNOWN: [&str; 6] = [
     "initialize",
     "ping",
@@ -24,6 +25,8 @@ const KNOWN: [&str; 6] = [
 const BESIDE_ARGUMENTS_BYTES_MAX: usize = 64 << 10;
 /// Longest id of a request, and longest token of its progress, in bytes. They are said again with each message about it.
 const ID_BYTES_MAX: usize = 256;
+/// Most characters that are shown of the name of a method.
+const METHOD_SHOWN_MAX: usize = 64;
 
 /// Why something is no message, or is not taken. It becomes an error of JSON-RPC, since no method has been asked for yet.
 #[derive(Debug, Clone, PartialEq)]
@@ -109,6 +112,27 @@ impl Fault {
         let again = "the conversation has begun: another one begins with another process";
         matches!(&request.request, ClientRequest::InitializeRequest(_))
             .then(|| Self::request(Some(request.id.clone()), again))
+    }
+
+    /// A request of a method that is not there, or not any more in the revision that it speaks; none: it is there. The library would
+    /// answer the name of the method and nothing else, or an empty list.
+    pub(super) fn unknown(message: &ClientJsonRpcMessage) -> Option<Self> {
+        let ClientJsonRpcMessage::Request(request) = message else {
+            return None;
+        };
+        let method = request.request.method();
+        let version = request.request.get_meta().protocol_version();
+        let is_newest = version.is_some_and(|version| version.as_str() >= ProtocolVersion::V_2026_07_28.as_str());
+        if KNOWN.contains(&method) && !(is_newest && method == "ping") {
+            return None;
+        }
+        let shown: String = method.chars().take(METHOD_SHOWN_MAX).collect();
+        Some(Self {
+            id: Some(request.id.clone()),
+            code: ErrorCode::METHOD_NOT_FOUND,
+            kind: Code::RequestInvalid,
+            message: format!("there is no method `{}`", shown.escape_debug()),
+        })
     }
 
     /// Something that is no text.

@@ -230,7 +230,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Lines<R, W> {
     /// The message of a line; none: it is about a request that has its answer.
     fn hear(&mut self, line: &str) -> Result<Option<ClientJsonRpcMessage>, Fault> {
         let read = message::read(line.as_bytes())?;
-        if let Some(fault) = self.again(&read.message) {
+        if let Some(fault) = self.again(&read.message).or_else(|| Fault::unknown(&read.message)) {
             return Err(fault);
         }
         if !self.under_way.takes(&read.message) {
