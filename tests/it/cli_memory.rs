@@ -726,7 +726,7 @@ fn a_backup_is_read_by_its_key_alone_and_into_any_store() {
             "no backup",
             2,
             &[
-                "`aral.toml`: this is not a backup",
+                "the backup `aral.toml` is not one of a store",
                 "hint: name a file that `aral memory export",
             ],
         );

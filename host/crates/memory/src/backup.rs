@@ -46,7 +46,7 @@ pub enum BackupError {
         source: std::io::Error,
     },
     /// Not a backup.
-    #[error("this is not a backup of a store")]
+    #[error("the backup is not one of a store")]
     NotABackup,
     /// Made by a newer version.
     #[error("the backup has format {found}, and this version reads up to {known}; use a newer version")]

@@ -110,11 +110,7 @@ pub(super) fn import(arguments: &MemoryImport, configured: &Configured, output: 
         }
         Ok(())
     });
-    // What is wrong with an argument here is wrong with the backup: the key was looked at before.
-    let changed = changed.map_err(|failure| match failure.code {
-        Code::ConfigInvalid => files::about(&arguments.file, failure),
-        _other => failure,
-    })?;
+    let changed = changed.map_err(|failure| named(failure, &arguments.file))?;
     drop(progress);
     let imported = changed.done;
     output.changed(
@@ -125,4 +121,53 @@ pub(super) fn import(arguments: &MemoryImport, configured: &Configured, output: 
         json!({"restored": imported.restored, "kept": imported.kept, "expired": imported.expired}),
         changed.unrecorded.as_deref(),
     )
+}
+
+/// How each message about a backup begins. One about the store, into which it is read, does not.
+const OF_BACKUP: &str = "the backup ";
+
+/// A failure that is about the backup, with its name.
+fn named(failure: Failure, path: &Path) -> Failure {
+    match failure.message.strip_prefix(OF_BACKUP) {
+        Some(rest) => Failure {
+            message: format!("{OF_BACKUP}`{}` {rest}", path.display()),
+            ..failure
+        },
+        None => failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aral_host::storage::{backup_failure, store_failure};
+    use aral_memory::StoreError;
+    use aral_memory::backup::BackupError;
+
+    use super::*;
+
+    #[test]
+    fn an_import_names_the_backup_where_the_backup_is_at_fault_and_not_where_the_store_is() {
+        let told = |failure| named(failure, Path::new("s.bak")).message;
+        for error in [
+            BackupError::Io {
+                action: "read",
+                source: std::io::ErrorKind::Other.into(),
+            },
+            BackupError::NotABackup,
+            BackupError::Version { found: 9, known: 1 },
+            BackupError::WrongKey {
+                wanted: "a".to_owned(),
+                given: "b".to_owned(),
+            },
+            BackupError::Damaged { message: 1 },
+            BackupError::CutOff { message: 1 },
+        ] {
+            let message = told(backup_failure(error));
+            assert!(message.starts_with("the backup `s.bak` "), "{message}");
+        }
+        let version = || StoreError::Version { found: 9, known: 1 };
+        let of_store = store_failure(version());
+        assert_eq!(of_store.code, Code::ConfigInvalid);
+        assert_eq!(told(backup_failure(BackupError::Store(version()))), of_store.message);
+    }
 }
