@@ -66,7 +66,12 @@ pub(super) fn salvage_failure(error: StoreError) -> Failure {
 /// What is wrong while a store is opened is what the configuration says of it: nobody has asked for a record yet.
 fn unopened(error: StoreError) -> Failure {
     let is_of_config = matches!(error, StoreError::Invalid(_));
-    let failure = store_failure(error);
+    let is_newer = matches!(error, StoreError::Version { .. });
+    let mut failure = store_failure(error);
+    if is_newer {
+        // The keyring says so, under a sum that is right, and the message has what helps. `memory check` would not open it either.
+        failure.hint = None;
+    }
     let code = if is_of_config {
         Code::ConfigInvalid
     } else {
@@ -178,6 +183,19 @@ pub fn secret_failure(error: &SecretError) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_store_of_a_newer_version_is_not_said_to_be_damaged() {
+        let newer = || StoreError::Version { found: 2, known: 1 };
+        for failure in [
+            opening_failure(newer(), Path::new("/data/store")),
+            salvage_failure(newer()),
+        ] {
+            assert_eq!((failure.code, failure.hint), (Code::ConfigInvalid, None));
+        }
+        // A record may be damaged.
+        assert!(store_failure(newer()).hint.is_some());
+    }
 
     #[test]
     fn a_disk_that_takes_no_writes_is_named_with_what_reads_the_store_before_it_does() {
