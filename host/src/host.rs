@@ -130,7 +130,7 @@ impl Host {
     /// # Errors
     /// `document.invalid`, `signature.invalid`, `document.stale` (also: a serial lower than one already admitted),
     /// `component.digest_mismatch`, `component.invalid`, `component.too_large`, `component.import_uncovered`,
-    /// `host.unavailable` if the serials of earlier runs cannot be read or if others change the rules and that takes more than 30 s, and
+    /// `host.internal` if the serials of earlier runs are damaged, `host.unavailable` if they cannot be read or if others change the rules and that takes more than 30 s, and
     /// whatever `components` fails with.
     pub fn register_manifest(&self, bytes: &[u8], components: Components<'_>) -> Result<Vec<Registered>, Failure> {
         self.noting_refusal("manifest", || {

@@ -46,7 +46,8 @@ impl Host {
     ///
     /// # Errors
     /// `document.invalid`, `signature.invalid`, `document.stale` (also: a serial lower than one already admitted),
-    /// `persona.override`, `host.unavailable` if what earlier runs have kept cannot be read.
+    /// `persona.override`, `host.unavailable` if what earlier runs have kept cannot be read, and `host.internal` if it is
+    /// damaged.
     pub fn session(&self, persona: &[u8]) -> Result<Session, Failure> {
         self.session_if(None, persona, || self.verified(persona))
     }
