@@ -14,6 +14,7 @@ use std::time::Duration;
 use aral_contract::{Clock as _, Code, Failure};
 use aral_runtime::SystemClock;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
+use ratatui::crossterm::terminal::disable_raw_mode;
 use serde_json::json;
 use tokio::signal::unix::SignalKind;
 
@@ -26,6 +27,10 @@ use super::serve::listen;
 use figures::Figures;
 use live::Live;
 use source::Source;
+
+/// How long a signal that asks for the end waits until the terminal is as it was. Stops a terminal that is gone, or that takes nothing,
+/// from keeping this process: no read from the one and no write to the other ever comes back.
+const PUT_BACK: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(arguments: &Top, configured: &Configured, output: &Output) -> Done {
     let named = arguments.socket.clone();
@@ -61,8 +66,8 @@ pub(crate) fn run(arguments: &Top, configured: &Configured, output: &Output) -> 
     Ok(Exit::Success)
 }
 
-/// Becomes true at a signal that asks for the end. From now on such a signal ends nothing by itself: it would leave the terminal as only
-/// this program can use it.
+/// Becomes true at a signal that asks for the end. From now on such a signal ends nothing at once: it would leave the terminal as only
+/// this program can use it. It ends the process where the terminal is not put back in time.
 fn told_to_end() -> Result<Arc<AtomicBool>, Failure> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build().map_err(Failure::internal)?;
@@ -74,14 +79,19 @@ fn told_to_end() -> Result<Arc<AtomicBool>, Failure> {
     let is_told = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&is_told);
     let work = move || {
-        runtime.block_on(async {
+        let kind = runtime.block_on(async {
             tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-                _ = hangup.recv() => {}
+                _ = terminate.recv() => SignalKind::terminate(),
+                _ = interrupt.recv() => SignalKind::interrupt(),
+                _ = hangup.recv() => SignalKind::hangup(),
             }
         });
         told.store(true, Ordering::Release);
+        std::thread::sleep(PUT_BACK);
+        // The process is still there. Keys can be told to work as before, also where the terminal takes nothing.
+        let _as_far_as_it_goes = disable_raw_mode();
+        // What shells say of a program that a signal ended.
+        std::process::exit(kind.as_raw_value().saturating_add(128));
     };
     std::thread::Builder::new()
         .name("aral-signals".to_owned())

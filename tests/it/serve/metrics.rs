@@ -409,3 +409,58 @@ fn top_draws_on_a_terminal_of_any_size_and_leaves_it_as_it_was() {
         assert!(rows == "3" || drawn.contains("calls/s"), "{rows}x{columns}: {drawn:?}");
     }
 }
+
+/// Runs a program on a terminal that controls it, as a window does. Then that terminal is gone, as where a connection breaks; or it takes
+/// nothing from the beginning, as after ctrl-s, and a signal comes. Prints the exit code.
+#[cfg(feature = "services")]
+const ON_A_TERMINAL_THAT_FAILS: &str = r#"
+import fcntl, os, pty, signal, struct, subprocess, sys, termios, time
+how, program = sys.argv[1], sys.argv[2:]
+terminal, inner = pty.openpty()
+fcntl.ioctl(inner, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+if how == "full":
+    termios.tcflow(inner, termios.TCOOFF)
+control = lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+child = subprocess.Popen(program, stdin=inner, stdout=inner, stderr=inner, start_new_session=True, preexec_fn=control)
+def takes_signals():
+    tasks = f"/proc/{child.pid}/task"
+    return any(open(f"{tasks}/{task}/comm").read() == "aral-signals\n" for task in os.listdir(tasks))
+if how == "full":
+    begun = time.monotonic()
+    while not takes_signals() and time.monotonic() - begun < 60:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGTERM)
+else:
+    os.close(inner)
+    drawn = b""
+    while b"calls/s" not in drawn:
+        drawn += os.read(terminal, 65536)
+    # Behind a drawing, so that it waits for keys and not in the middle of a write.
+    for _ in range(5):
+        os.read(terminal, 65536)
+    time.sleep(0.01)
+    os.close(terminal)
+try:
+    print(child.wait(60))
+except subprocess.TimeoutExpired:
+    child.kill()
+    sys.exit("it does not end")
+"#;
+
+#[cfg(feature = "services")]
+#[test]
+fn top_ends_where_its_terminal_is_gone_or_takes_nothing() {
+    let (desk, server) = start();
+    use_it(&server);
+    for how in ["gone", "full"] {
+        let ran = std::process::Command::new("python3")
+            .args(["-c", ON_A_TERMINAL_THAT_FAILS, how])
+            .arg(crate::support::desk::program())
+            .args(["top", "--interval-ms", "100", "--socket", &socket(&desk)])
+            .output()
+            .expect("python3 is there: `cargo xtask test --services` needs it");
+        assert!(ran.status.success(), "{how}: {ran:?}");
+        // Where the terminal is gone, a write to it may fail first.
+        assert!(how == "gone" || ran.stdout == b"143\n", "{how}: {ran:?}");
+    }
+}
