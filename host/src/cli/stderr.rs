@@ -1,7 +1,9 @@
 //! What is written to standard error, in its order and without running into a spinner. A verb writes by itself, and waits for whoever
 //! reads. A server waits for nobody: its lines go through one thread, and a line that finds no room on the way is lost and counted.
+//! So is a line that standard error refuses, as where its disk is full.
 
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -9,6 +11,8 @@ use std::time::Duration;
 use aral_contract::Failure;
 use aral_contract::metric::LOG_LINES_DROPPED;
 use metrics::counter;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
 
 use super::progress;
 
@@ -20,6 +24,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 static LINES: Lines = Lines::new();
 /// Whether lines go through the thread.
 static HAS_THREAD: AtomicBool = AtomicBool::new(false);
+/// Whether standard error refused the end of a line of which it has the beginning.
+static IS_CUT: AtomicBool = AtomicBool::new(false);
 
 /// From now on a thread writes, and nobody else waits for whoever reads.
 pub(crate) fn hand_over() -> Result<(), Failure> {
@@ -40,11 +46,48 @@ pub(crate) fn write(lines: &[u8]) {
     }
 }
 
-/// Nobody can be told that standard error does not work, so that a failure to write there is let go.
 fn write_through(lines: &[u8]) {
-    progress::above(|| {
-        let _nobody_to_tell = io::stderr().write_all(lines);
-    });
+    let lost = progress::above(|| write_lines(&mut io::stderr().lock(), lines, &IS_CUT));
+    if lost > 0 {
+        counter!(LOG_LINES_DROPPED.name).increment(lost);
+    }
+}
+
+/// Writes lines, and waits for whoever reads them. Says how many of them were refused: a line about that would be refused, too.
+fn write_lines(to: &mut (impl Write + AsFd), lines: &[u8], is_cut: &AtomicBool) -> u64 {
+    // What comes behind a cut line begins a line of its own.
+    let end: &[u8] = if is_cut.load(Ordering::Relaxed) { b"\n" } else { b"" };
+    if !write_all(to, end).is_empty() {
+        return line_count(lines);
+    }
+    let left = write_all(to, lines);
+    let written = lines.get(..lines.len().saturating_sub(left.len()));
+    let last = written.and_then(<[u8]>::last);
+    is_cut.store(last.is_some_and(|byte| *byte != b'\n'), Ordering::Relaxed);
+    line_count(left)
+}
+
+fn line_count(lines: &[u8]) -> u64 {
+    lines.iter().map(|byte| u64::from(*byte == b'\n')).sum()
+}
+
+/// Gives back what was refused. Another program that shares a terminal or a pipe may have said that writes there do not wait for room;
+/// then this waits.
+fn write_all<'bytes>(to: &mut (impl Write + AsFd), bytes: &'bytes [u8]) -> &'bytes [u8] {
+    let mut left = bytes;
+    while !left.is_empty() {
+        match to.write(left).map_err(|error| error.kind()) {
+            Ok(0) => break,
+            Ok(count) => left = left.get(count..).unwrap_or_default(),
+            Err(ErrorKind::Interrupted) => {}
+            Err(ErrorKind::WouldBlock) => match poll(&mut [PollFd::new(&*to, PollFlags::OUT)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => break,
+            },
+            Err(_) => break,
+        }
+    }
+    left
 }
 
 /// The last of the program to go: its end waits for a while until the last lines are written.
@@ -143,9 +186,80 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+    use std::os::fd::BorrowedFd;
+    use std::os::unix::net::UnixStream;
     use std::sync::{Arc, mpsc};
 
     use super::*;
+
+    /// Takes so many bytes and refuses the next.
+    struct Disk {
+        room: usize,
+        written: Vec<u8>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let count = bytes.len().min(self.room);
+            if count == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            self.room -= count;
+            self.written.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl AsFd for Disk {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            panic!("nobody waits for a disk that is full")
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_counted_and_the_next_line_begins_on_its_own() {
+        let mut disk = Disk {
+            room: 5,
+            written: Vec::new(),
+        };
+        let is_cut = AtomicBool::new(false);
+        assert_eq!(write_lines(&mut disk, b"one\ntwo\nthree\n", &is_cut), 2);
+        assert_eq!(write_lines(&mut disk, b"four\n", &is_cut), 1);
+        disk.room = 100;
+        for line in ["five\n", "six\n"] {
+            assert_eq!(write_lines(&mut disk, line.as_bytes(), &is_cut), 0);
+        }
+        assert_eq!(String::from_utf8(disk.written).unwrap(), "one\nt\nfive\nsix\n");
+    }
+
+    #[test]
+    fn a_pipe_whose_writes_do_not_wait_is_waited_for() {
+        let (mut writer, mut reader) = UnixStream::pair().unwrap();
+        writer.set_nonblocking(true).unwrap();
+        let mut filled = 0;
+        while let Ok(count) = writer.write(&[b'a'; 1 << 16]) {
+            filled += count;
+        }
+        let reading = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            reader.read_to_end(&mut all).map(|_| all)
+        });
+        let lines = b"a line\n".repeat(1 << 18);
+        assert_eq!(write_lines(&mut writer, &lines, &AtomicBool::new(false)), 0);
+        drop(writer);
+        let all = reading.join().unwrap().unwrap();
+        assert!(
+            all[filled..] == lines,
+            "{} of {} bytes",
+            all.len(),
+            filled + lines.len()
+        );
+    }
 
     #[test]
     fn a_line_for_which_there_is_no_room_is_lost_and_counted_and_nobody_waits() {

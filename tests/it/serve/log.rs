@@ -1,10 +1,12 @@
 //! Standard error of a server whose reader pauses: nobody waits for that reader, and lines that are lost are counted.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::path::Path;
+use std::process::Stdio;
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat, open};
 use rustix::process::Signal;
+use serde_json::Value;
 
 use super::metrics::metrics;
 use super::reload::until;
@@ -16,16 +18,24 @@ const ECHO: &str = "runtime-echo-tool";
 
 #[test]
 fn a_reader_of_the_log_that_pauses_holds_up_nobody_and_what_is_lost_is_counted() {
-    for goes_on in [true, false] {
+    // A pipe says to every program that has it whether writes to it wait.
+    let (waits, does_not_wait) = (OFlags::empty(), OFlags::NONBLOCK);
+    for (goes_on, flags) in [
+        (true, waits),
+        (false, waits),
+        (true, does_not_wait),
+        (false, does_not_wait),
+    ] {
         let desk = desk(|_| ());
         desk.guest(RUNTIME_ECHO_TOOL, |_| ());
         let log = desk.path("log");
         mknodat(CWD, &log, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
         // A reader that reads nothing. Opened for both, it waits for nobody who writes.
-        let paused = OpenOptions::new().read(true).write(true).open(&log).expect("a pipe");
-        let script = r#"exec "$ARAL" serve --json -v 2>log"#;
+        let paused = open(&log, OFlags::RDWR | OFlags::CLOEXEC | flags, Mode::empty()).expect("a pipe");
+        let script = r#"exec "$ARAL" serve --json --log-format json -v 2>&0 </dev/null"#;
         let mut command = desk.command_of(Path::new("sh"), &["-c", script]);
-        command.env("ARAL", program());
+        let shared = paused.try_clone().expect("a descriptor");
+        command.env("ARAL", program()).stdin(Stdio::from(shared));
         let server = Server::from(command);
         until("lines are lost", || {
             let mut wire = server.wire();
@@ -43,8 +53,14 @@ fn a_reader_of_the_log_that_pauses_holds_up_nobody_and_what_is_lost_is_counted()
         assert_eq!(server.wait().0, Some(0));
         if let Some(reader) = reader {
             let words = reader.join().expect("it reads");
-            let told = words.lines().find(|line| line.contains("lines of the log were lost"));
-            assert!(told.is_some_and(|line| line.contains("lost=")), "{words:.2000}");
+            let lines = words.lines().filter(|line| !line.starts_with("warning: "));
+            let lines: Result<Vec<Value>, _> = lines.map(serde_json::from_str).collect();
+            let lines = lines.unwrap_or_else(|error| panic!("{error}: {words:.2000}"));
+            let is_told = |line: &Value| {
+                let message = line["message"].as_str().unwrap_or_default();
+                message.starts_with("lines of the log were lost") && line["fields"]["lost"].is_u64()
+            };
+            assert!(lines.iter().any(is_told), "{words:.2000}");
         }
     }
 }

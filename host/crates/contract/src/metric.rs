@@ -124,7 +124,7 @@ metrics! {
     METRIC_EXPORTS_FAILED = "aral_telemetry_metric_exports_failed_total", Counter, Count, [], "Times that the collector did not take the metrics, or not all of them.";
     TRACES_REFUSED = "aral_telemetry_traces_refused_total", Counter, Count, [], "Requests whose caller names a trace that would be exported, and whose address has no more of its share.";
     SERIES_REFUSED = "aral_telemetry_series_refused_total", Counter, Count, [], "Values that were not counted because their metric has too many series.";
-    LOG_LINES_DROPPED = "aral_log_lines_dropped_total", Counter, Count, [], "Lines of the log that were lost because whoever reads standard error is too slow.";
+    LOG_LINES_DROPPED = "aral_log_lines_dropped_total", Counter, Count, [], "Lines of the log that were lost because whoever reads standard error is too slow, or because it refuses what is written.";
     BUILD_INFO = "aral_build_info", Gauge, Count, ["version"], "1, with the version of the program.";
     PROCESS_CPU = "process_cpu_seconds_total", Counter, Seconds, [], "Processor time of the process, in whole seconds.";
     PROCESS_RESIDENT = "process_resident_memory_bytes", Gauge, Bytes, [], "Memory of the process that is in use.";
