@@ -84,7 +84,10 @@ fn filter(verbose: u8, quiet: bool, variable: Option<&str>) -> Result<Targets, F
         (_, _) => LevelFilter::INFO,
     };
     let targets = levels(verbose, quiet, variable)?;
-    Ok(targets.with_target(RELOAD_TARGET, told))
+    // Nor does one keep back what is wrong with the program itself.
+    Ok(targets
+        .with_target(RELOAD_TARGET, told)
+        .with_target(stderr::PANIC_TARGET, LevelFilter::ERROR))
 }
 
 fn levels(verbose: u8, quiet: bool, variable: Option<&str>) -> Result<Targets, Failure> {
@@ -219,6 +222,14 @@ mod tests {
             assert!(shows(0, Some("debug"), own, &Level::DEBUG), "{own}");
             assert!(shows(2, None, own, &Level::DEBUG), "{own}");
             assert!(shows(0, Some("warn,aral=debug"), own, &Level::DEBUG), "{own}");
+        }
+    }
+
+    #[test]
+    fn no_level_keeps_back_a_panic() {
+        for (quiet, variable) in [(false, Some("off")), (true, None), (false, Some("off,aral::panic=off"))] {
+            let filter = filter(0, quiet, variable).unwrap();
+            assert!(filter.would_enable(stderr::PANIC_TARGET, &Level::ERROR), "{variable:?}");
         }
     }
 

@@ -2,8 +2,10 @@
 //! reads. A server waits for nobody: its lines go through one thread, and a line that finds no room on the way is lost and counted.
 //! So is a line that standard error refuses, as where its disk is full.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
+use std::panic::PanicHookInfo;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,6 +23,9 @@ const WAITING_BYTES_MAX: usize = 1 << 20;
 /// How long the end of the process waits until what waits is written.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Where the lines about panics of a server come from.
+pub(super) const PANIC_TARGET: &str = "aral::panic";
+
 static LINES: Lines = Lines::new();
 /// Whether lines go through the thread.
 static HAS_THREAD: AtomicBool = AtomicBool::new(false);
@@ -34,7 +39,26 @@ pub(crate) fn hand_over() -> Result<(), Failure> {
         .spawn(|| LINES.pass_on(write_through))
         .map_err(Failure::internal)?;
     HAS_THREAD.store(true, Ordering::Release);
+    std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// In place of what Rust does: that writes on the thread that panics, and waits for whoever reads while this thread has its locks.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = std::thread::current();
+    let place = panic.location().map(ToString::to_string);
+    // Only where `RUST_BACKTRACE` asks for one.
+    let backtrace = Backtrace::capture();
+    let is_captured = backtrace.status() == BacktraceStatus::Captured;
+    let backtrace = is_captured.then(|| backtrace.to_string());
+    tracing::error!(
+        target: PANIC_TARGET,
+        thread = thread.name(),
+        place = place.as_deref(),
+        cause = panic.payload_as_str(),
+        backtrace = backtrace.as_deref(),
+        "a thread panicked"
+    );
 }
 
 /// Writes one or more whole lines.
@@ -186,10 +210,13 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
+    use std::io::{Read as _, Seek as _};
     use std::os::fd::BorrowedFd;
     use std::os::unix::net::UnixStream;
+    use std::panic;
     use std::sync::{Arc, mpsc};
+
+    use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
 
@@ -259,6 +286,27 @@ mod tests {
             all.len(),
             filled + lines.len()
         );
+    }
+
+    #[test]
+    fn a_panic_of_a_server_is_one_line_of_its_log() {
+        let mut kept = tempfile::tempfile().unwrap();
+        let layer = tracing_subscriber::fmt::layer()
+            .with_writer(kept.try_clone().unwrap())
+            .with_ansi(false);
+        let before = panic::take_hook();
+        hand_over().unwrap();
+        let subscriber = tracing_subscriber::registry().with(layer);
+        let caught = tracing::subscriber::with_default(subscriber, || {
+            panic::catch_unwind(|| panic!("the database is\ndamaged"))
+        });
+        panic::set_hook(before);
+        assert!(caught.is_err());
+        kept.rewind().unwrap();
+        let log = io::read_to_string(kept).unwrap();
+        assert_eq!(log.lines().count(), 1, "{log:?}");
+        let about = ["ERROR", "a thread panicked", "the database is\\ndamaged", file!()];
+        assert!(about.iter().all(|part| log.contains(part)), "{log:?}");
     }
 
     #[test]
