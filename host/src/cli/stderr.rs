@@ -20,6 +20,10 @@ use super::progress;
 
 /// Bytes of lines that wait for the thread. Stops a reader that pauses from filling memory.
 const WAITING_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one line that waits for the thread; the rest of a longer one is cut off. Lets such a line have room, too.
+const LINE_BYTES_MAX: usize = WAITING_BYTES_MAX / 2;
+/// What stands at the end of a line that was cut off.
+const CUT_OFF: &[u8] = "…\n".as_bytes();
 /// How long the end of the process waits until what waits is written.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -143,6 +147,19 @@ impl Waiting {
     }
 }
 
+/// What is kept of a line that is too long, in whole characters; none: all of it.
+fn beginning(line: &[u8]) -> Option<&[u8]> {
+    let (kept, rest) = line.split_at_checked(LINE_BYTES_MAX)?;
+    let next = rest.first()?;
+    // The bytes of a character, but for the first one, begin with the bits 10.
+    let is_inside = |byte: &u8| byte & 0b1100_0000 == 0b1000_0000;
+    if !is_inside(next) {
+        return Some(kept);
+    }
+    let start = kept.iter().rposition(|byte| !is_inside(byte))?;
+    kept.get(..start)
+}
+
 impl Lines {
     const fn new() -> Self {
         Self {
@@ -162,10 +179,16 @@ impl Lines {
 
     /// Whether there was room. Does not wait.
     fn put(&self, line: &[u8]) -> bool {
+        let (line, end) = match beginning(line) {
+            Some(beginning) => (beginning, CUT_OFF),
+            None => (line, &[][..]),
+        };
         let mut waiting = self.lock();
-        let has_room = waiting.bytes.len().saturating_add(line.len()) <= WAITING_BYTES_MAX;
+        let length = line.len().saturating_add(end.len());
+        let has_room = waiting.bytes.len().saturating_add(length) <= WAITING_BYTES_MAX;
         if has_room {
             waiting.bytes.extend_from_slice(line);
+            waiting.bytes.extend_from_slice(end);
         } else {
             waiting.lost = waiting.lost.saturating_add(1);
         }
@@ -321,6 +344,25 @@ mod tests {
         assert!(!lines.end(Duration::ZERO), "much is being written");
         assert!(lines.put(b"b\n"), "there is room again");
         assert_eq!(lines.take(), (b"b\n".to_vec(), 0));
+    }
+
+    #[test]
+    fn a_line_that_is_longer_than_all_room_is_cut_off_and_not_lost() {
+        let whole = [vec![b'a'; LINE_BYTES_MAX - 1], b"\n".to_vec()].concat();
+        // One byte, so that a character of two stands across the end.
+        let shifted = format!("b{}\n", "é".repeat(WAITING_BYTES_MAX));
+        let ascii = format!("{}\n", "c".repeat(WAITING_BYTES_MAX));
+        for (line, kept) in [
+            (whole.as_slice(), whole.clone()),
+            (shifted.as_bytes(), shifted.as_bytes()[..LINE_BYTES_MAX - 1].to_vec()),
+            (ascii.as_bytes(), ascii.as_bytes()[..LINE_BYTES_MAX].to_vec()),
+        ] {
+            let lines = Lines::new();
+            assert!(lines.put(line) && lines.put(b"next\n"));
+            let end = if kept == line { "" } else { "…\n" };
+            let expected = [kept.as_slice(), end.as_bytes(), b"next\n"].concat();
+            assert!(lines.take() == (expected, 0), "{:?}", line.first());
+        }
     }
 
     #[test]
