@@ -1,6 +1,6 @@
 //! The place of a request among those under way, and what its answer weighs until its last byte is sent. It knows no connection.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use aral_contract::Failure;
 use aral_contract::id::CallerName;
@@ -22,9 +22,10 @@ enum Held {
     /// One of all, and what its answer has in bytes.
     Request {
         weight: Weight,
-        _permit: OwnedSemaphorePermit,
+        /// None: it was let go.
+        permit: Mutex<Option<OwnedSemaphorePermit>>,
         /// The same among those of the caller, once it is known.
-        share: OnceLock<tally::Held<CallerName, Unsent>>,
+        share: Mutex<Option<tally::Held<CallerName, Unsent>>>,
         /// That of the request whose answer is sent here, if it is another one.
         beside: OnceLock<RequestPlace>,
     },
@@ -37,8 +38,8 @@ impl RequestPlace {
     pub(crate) fn new(permit: OwnedSemaphorePermit, weight: Weight) -> Self {
         Self(Arc::new(Held::Request {
             weight,
-            _permit: permit,
-            share: OnceLock::new(),
+            permit: Mutex::new(Some(permit)),
+            share: Mutex::default(),
             beside: OnceLock::new(),
         }))
     }
@@ -51,7 +52,7 @@ impl RequestPlace {
     /// It is one of this caller's from now on. It is an error if this one does not read its answers.
     pub(crate) fn share(&self, taken: tally::Held<CallerName, Unsent>) -> Result<(), Failure> {
         match &*self.0 {
-            Held::Request { weight, share, .. } => weight.owned(share.get_or_init(|| taken).beside()),
+            Held::Request { weight, share, .. } => weight.owned(lock(share).get_or_insert(taken).beside()),
             Held::Stream { .. } => Ok(()),
         }
     }
@@ -70,6 +71,14 @@ impl RequestPlace {
         match &*self.0 {
             Held::Request { weight, .. } => weight.lower(bytes),
             Held::Stream { .. } => {}
+        }
+    }
+
+    /// It is no place any more, and its answer weighs what it weighs: nobody waits for that now.
+    pub(crate) fn let_go(&self) {
+        if let Held::Request { permit, share, .. } = &*self.0 {
+            drop(lock(permit).take());
+            drop(lock(share).take());
         }
     }
 
@@ -97,6 +106,10 @@ impl RequestPlace {
         }
         response
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Says of an answer that it is that of a call which, were it asked for again, would run again.

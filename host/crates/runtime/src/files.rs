@@ -146,7 +146,7 @@ impl FilesError {
             )),
             Self::Owner { path, .. } => Some(format!("chown \"$(id -u)\" {}", path.display())),
             Self::Changed { .. } => Some("see what it holds now, and run this again".to_owned()),
-            Self::Foreign { owner, .. } => Some(format!("run this as that user: `sudo -u '#{owner}' aral …`")),
+            Self::Foreign { .. } => Some("sign a copy, and have root put it there: `install -o USER`".to_owned()),
             Self::Io { .. } | Self::TooLarge { .. } | Self::NotAFile { .. } | Self::Exists { .. } => None,
         }
     }

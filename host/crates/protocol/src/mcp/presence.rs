@@ -39,8 +39,9 @@ impl Presence {
 
     /// Since when nobody is there; none: somebody is.
     pub(super) fn left_at(&self) -> Option<Instant> {
-        let last = *self.last();
-        (Arc::strong_count(&self.turn) == 1).then_some(last)
+        // Whoever leaves says so first: counted the other way round, this could be the time of before.
+        let is_alone = Arc::strong_count(&self.turn) == 1;
+        is_alone.then(|| *self.last())
     }
 
     fn last(&self) -> MutexGuard<'_, Instant> {

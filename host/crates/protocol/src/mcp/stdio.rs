@@ -301,17 +301,19 @@ where
             if let (Some(answers), Ok(line)) = (&answers, &line) {
                 under_way.lighten(answers, u64::try_from(line.len()).unwrap_or(u64::MAX));
             }
-            let sent = match line {
+            match line {
                 Ok(line) => {
-                    let sent = write.lock().await.send(line).await.map_err(plain);
+                    let mut write = write.lock().await;
+                    // Whoever reads it may use its id at once. What it occupies is there until it is written.
+                    let _place = answers.as_ref().and_then(|answers| under_way.end(answers));
+                    let sent = write.send(line).await.map_err(plain);
                     sent.inspect_err(|error| note(&unwritten, error))
                 }
-                Err(error) => Err(error.into()),
-            };
-            if let Some(answers) = answers {
-                under_way.end(&answers);
+                Err(error) => {
+                    answers.as_ref().and_then(|answers| under_way.end(answers));
+                    Err(error.into())
+                }
             }
-            sent
         }
     }
 

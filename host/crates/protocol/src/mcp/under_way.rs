@@ -3,8 +3,8 @@
 //! as long as the session. Of two with one token it forgets the token with the first answer: the progress of the other is news then,
 //! and whoever does not read those stops the session. And it drops an answer that nobody reads: such a one is kept here for a while.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ use crate::request_place::RequestPlace;
 /// How long an answer that nobody read waits for its client. Stops answers of clients that never come again from filling memory.
 pub(super) const TAKE_UP: Duration = Duration::from_secs(30);
 
+/// Answers of one session that wait so. They hold no places of requests: whoever comes for them needs one.
+const KEPT_MAX: usize = 16;
+
 /// All of one session.
 #[derive(Debug, Clone, Default)]
 pub(super) struct UnderWay(Arc<Mutex<Requests>>);
@@ -32,8 +35,8 @@ pub(super) struct UnderWay(Arc<Mutex<Requests>>);
 struct Requests {
     begun: u64,
     of: HashMap<RequestId, Request>,
-    /// Answers that nobody read, by their channels.
-    kept: HashMap<u64, Kept>,
+    /// Answers that nobody read, by their channels, of which the oldest is first.
+    kept: BTreeMap<u64, Kept>,
     /// From now on nothing is kept.
     draining: CancellationToken,
 }
@@ -41,7 +44,7 @@ struct Requests {
 #[derive(Debug)]
 struct Kept {
     answer: ServerSseMessage,
-    /// Which it still has.
+    /// What it weighs.
     place: RequestPlace,
 }
 
@@ -212,12 +215,15 @@ impl UnderWay {
             return answer;
         };
         let answer = ServerSseMessage::from_message(answer);
+        place.let_go();
         kept.insert(channel, Kept { answer, place });
+        if kept.len() > KEPT_MAX {
+            kept.pop_first();
+        }
         let (draining, all) = (draining.clone(), Arc::downgrade(&self.0));
         tokio::spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(TAKE_UP) => {}
-                // Otherwise the server would wait for its place.
                 () = draining.cancelled() => {}
             }
             if let Some(all) = all.upgrade() {
@@ -257,13 +263,11 @@ impl UnderWay {
         !self.lock().of.values().any(waits)
     }
 
-    /// It has its answer, or will have none.
-    pub(super) fn end(&self, ended: &Begun) {
+    /// It has its answer, or will have none. What that occupies is there for as long as what this returns.
+    pub(super) fn end(&self, ended: &Begun) -> Option<RequestPlace> {
         let mut requests = self.lock();
         let is_there = requests.of.get(&ended.id).map(|request| request.number) == Some(ended.number);
-        if is_there {
-            requests.of.remove(&ended.id);
-        }
+        is_there.then(|| requests.of.remove(&ended.id))??.place
     }
 
     fn lock(&self) -> MutexGuard<'_, Requests> {

@@ -70,28 +70,44 @@ impl Place {
 
     /// Gives the new file the owner, the group and the mode of the old one, whatever the umask takes away.
     fn keep(&self, file: &std::fs::File, old: &Metadata) -> Result<(), FilesError> {
-        let new = rustix::fs::fstat(file)
-            .map_err(std::io::Error::from)
-            .map_err(during("look at", &self.path))?;
+        let look = || {
+            rustix::fs::fstat(file)
+                .map_err(std::io::Error::from)
+                .map_err(during("look at", &self.path))
+        };
         let (owner, group) = (old.uid(), old.gid());
-        let mut mode = old.mode() & 0o777;
-        if (new.st_uid, new.st_gid) != (owner, group) && fchown(file, Some(owner), Some(group)).is_err() {
-            if mode & 0o004 == 0 {
-                return Err(FilesError::Foreign {
-                    path: self.path.clone(),
-                    owner,
-                    group,
-                });
+        let mut new = look()?;
+        if (new.st_uid, new.st_gid) != (owner, group) {
+            if fchown(file, Some(owner), Some(group)).is_err() {
+                let _alone_if_at_all = fchown(file, None, Some(group));
             }
-            // All may read it still, and nobody may write it who could not before.
-            mode &= !0o022;
+            new = look()?;
         }
+        let mode = kept_mode(old.mode() & 0o777, new.st_uid == owner, new.st_gid == group);
+        let Some(mode) = mode else {
+            return Err(FilesError::Foreign {
+                path: self.path.clone(),
+                owner,
+                group,
+            });
+        };
         if new.st_mode & 0o777 == mode {
             return Ok(());
         }
         file.set_permissions(std::fs::Permissions::from_mode(mode))
             .map_err(during("set the mode of", &self.path))
     }
+}
+
+/// The mode of a file that has the same owner, or the same group, or neither; none: somebody who read it could not any more. Nobody may
+/// write it who could not before.
+fn kept_mode(mode: u32, same_owner: bool, same_group: bool) -> Option<u32> {
+    let all_read = mode & 0o004 != 0;
+    let is_lost = !same_owner || (!same_group && mode & 0o070 != 0);
+    if is_lost && !all_read {
+        return None;
+    }
+    Some(if same_group { mode } else { mode & !0o020 })
 }
 
 /// Reads a regular file that has this very name, and is no link.
@@ -101,4 +117,24 @@ fn read(dir: &Dir, name: &Path, path: &Path, bytes_max: u64) -> Result<(Vec<u8>,
     let file = dir.open_with(name, &options).map_err(during("open", path))?;
     let metadata = regular(&file, path)?;
     Ok((read_to_cap(file, path, bytes_max)?, metadata))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_document_stays_readable_for_whom_it_was() {
+        for (mode, same_owner, same_group, expected) in [
+            (0o600, true, false, Some(0o600)),
+            (0o640, true, false, None),
+            (0o664, false, true, Some(0o664)),
+            (0o640, false, true, None),
+            (0o664, false, false, Some(0o644)),
+            (0o660, true, true, Some(0o660)),
+        ] {
+            let found = kept_mode(mode, same_owner, same_group);
+            assert_eq!(found, expected, "{mode:o} {same_owner} {same_group}");
+        }
+    }
 }
