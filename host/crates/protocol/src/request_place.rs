@@ -74,11 +74,13 @@ impl RequestPlace {
         }
     }
 
-    /// It is no place any more, and its answer weighs what it weighs: nobody waits for that now.
+    /// It is no place any more, neither of all nor of its caller. Its answer weighs for both what it weighs.
     pub(crate) fn let_go(&self) {
         if let Held::Request { permit, share, .. } = &*self.0 {
             drop(lock(permit).take());
-            drop(lock(share).take());
+            if let Some(share) = lock(share).as_mut() {
+                share.let_go();
+            }
         }
     }
 
@@ -115,3 +117,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Says of an answer that it is that of a call which, were it asked for again, would run again.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ran;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bounds::Bounds;
+    use crate::places::Places;
+    use crate::tally::Tally;
+
+    #[test]
+    fn what_is_let_go_is_no_place_and_weighs_for_its_caller() {
+        let bounds = Bounds {
+            unsent_bytes_per_caller_max: 10,
+            ..Bounds::default()
+        };
+        let (places, all, callers) = (
+            Places::new(1),
+            Unsent::default(),
+            Tally::<CallerName, Unsent>::default(),
+        );
+        let caller: CallerName = "somebody".parse().unwrap();
+        let place = || {
+            let place = RequestPlace::new(places.try_take().unwrap(), Weight::new(&all, &bounds));
+            place.share(callers.take(&caller, 1).unwrap()).map(|()| place)
+        };
+        let first = place().unwrap();
+        first.weigh(10).unwrap();
+        assert!(places.try_take().is_none() && callers.take(&caller, 1).is_err());
+        first.let_go();
+        let refused = place().unwrap_err();
+        assert!(refused.message.contains("this caller"), "{}", refused.message);
+        drop(first);
+        place().unwrap();
+    }
+}

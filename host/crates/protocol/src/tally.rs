@@ -23,8 +23,17 @@ struct Counts<K, B> {
 #[derive(Debug, Default)]
 struct Count<B> {
     held: u64,
+    /// Of those that it held, how many count no more and are still there.
+    left: u64,
     refused: bool,
     beside: B,
+}
+
+impl<B> Count<B> {
+    fn give_back(&mut self) {
+        self.held = self.held.saturating_sub(1);
+        self.refused &= self.held > 0;
+    }
 }
 
 /// One of them, for as long as this is there.
@@ -32,6 +41,8 @@ struct Count<B> {
 pub(crate) struct Held<K: Eq + Hash, B = ()> {
     tally: Tally<K, B>,
     key: K,
+    /// Until it is let go.
+    counts: bool,
     beside: B,
 }
 
@@ -90,8 +101,8 @@ impl<K: Clone + Eq + Hash, B: Clone + Default> Tally<K, B> {
                 let first = !std::mem::replace(&mut count.refused, true);
                 return Err(Beyond::Own { first });
             }
-            Some(_) => all_max,
-            None => all_max.saturating_mul(FIRST_ONES),
+            Some(count) if count.held > 0 => all_max,
+            _ => all_max.saturating_mul(FIRST_ONES),
         };
         if *all >= all_max {
             return Err(Beyond::All);
@@ -102,6 +113,7 @@ impl<K: Clone + Eq + Hash, B: Clone + Default> Tally<K, B> {
         Ok(Held {
             tally: self.clone(),
             key: key.clone(),
+            counts: true,
             beside: count.beside.clone(),
         })
     }
@@ -112,6 +124,19 @@ impl<K: Eq + Hash, B> Held<K, B> {
     pub(crate) fn beside(&self) -> &B {
         &self.beside
     }
+
+    /// It counts no more. What is beside it stays that of this one for as long as this is there.
+    pub(crate) fn let_go(&mut self) {
+        if !std::mem::take(&mut self.counts) {
+            return;
+        }
+        let mut counts = self.tally.lock();
+        let Counts { of, all } = &mut *counts;
+        let Some(count) = of.get_mut(&self.key) else { return };
+        *all = all.saturating_sub(1);
+        count.give_back();
+        count.left = count.left.saturating_add(1);
+    }
 }
 
 impl<K: Eq + Hash, B> Drop for Held<K, B> {
@@ -119,9 +144,13 @@ impl<K: Eq + Hash, B> Drop for Held<K, B> {
         let mut counts = self.tally.lock();
         let Counts { of, all } = &mut *counts;
         let Some(count) = of.get_mut(&self.key) else { return };
-        *all = all.saturating_sub(1);
-        count.held = count.held.saturating_sub(1);
-        if count.held == 0 {
+        if self.counts {
+            *all = all.saturating_sub(1);
+            count.give_back();
+        } else {
+            count.left = count.left.saturating_sub(1);
+        }
+        if count.held == 0 && count.left == 0 {
             of.remove(&self.key);
         }
     }
@@ -157,6 +186,33 @@ mod tests {
         assert!(Arc::ptr_eq(first.beside(), second.beside()));
         let other = tally.take(&"other", 2).unwrap();
         assert!(!Arc::ptr_eq(first.beside(), other.beside()));
+    }
+
+    #[test]
+    fn what_is_let_go_counts_no_more_and_keeps_what_is_beside_it() {
+        let tally: Tally<&str, Arc<Mutex<u64>>> = Tally::default();
+        let mut first = tally.take_of(&"one", 1, 1).unwrap();
+        assert_eq!(tally.take(&"one", 1).err(), Some(Beyond::Own { first: true }));
+        first.let_go();
+        first.let_go();
+        assert_eq!(tally.lock().all, 0);
+        let second = tally.take_of(&"one", 1, 1).unwrap();
+        assert!(Arc::ptr_eq(first.beside(), second.beside()));
+        assert_eq!(
+            tally.take(&"one", 1).err(),
+            Some(Beyond::Own { first: true }),
+            "it held none in between"
+        );
+        let third = tally.take_of(&"other", 1, 1).map(drop);
+        assert_eq!(third, Ok(()), "its first");
+        drop(second);
+        assert_eq!(tally.lock().of.len(), 1);
+        // Who holds none has what is there for the first ones, also where something is left.
+        let _other = tally.take_of(&"other", 1, 1).unwrap();
+        drop(tally.take_of(&"one", 1, 1).unwrap());
+        drop(first);
+        assert_eq!(tally.lock().of.len(), 1, "it is forgotten with the last");
+        assert_eq!(tally.lock().all, 1);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! and whoever does not read those stops the session. And it drops an answer that nobody reads: such a one is kept here for a while.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use rmcp::transport::streamable_http_server::session::ServerSseMessage;
 use rmcp::transport::streamable_http_server::session::local::{LocalSessionWorker, LocalSessionWorkerError};
 use rmcp::transport::{Transport, WorkerTransport};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::presence::Open;
 use crate::request_place::RequestPlace;
@@ -25,7 +26,7 @@ use crate::request_place::RequestPlace;
 pub(super) const TAKE_UP: Duration = Duration::from_secs(30);
 
 /// Answers of one session that wait so. They hold no places of requests: whoever comes for them needs one.
-const KEPT_MAX: usize = 16;
+pub(super) const KEPT_MAX: usize = 16;
 
 /// All of one session.
 #[derive(Debug, Clone, Default)]
@@ -35,17 +36,20 @@ pub(super) struct UnderWay(Arc<Mutex<Requests>>);
 struct Requests {
     begun: u64,
     of: HashMap<RequestId, Request>,
-    /// Answers that nobody read, by their channels, of which the oldest is first.
-    kept: BTreeMap<u64, Kept>,
+    /// Answers that nobody read, of which the oldest is first.
+    kept: VecDeque<Kept>,
     /// From now on nothing is kept.
     draining: CancellationToken,
 }
 
 #[derive(Debug)]
 struct Kept {
+    channel: u64,
     answer: ServerSseMessage,
     /// What it weighs.
     place: RequestPlace,
+    /// Takes it away in the end.
+    _end: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug)]
@@ -170,7 +174,8 @@ impl UnderWay {
     /// Somebody takes up this channel again, of which the library has the next reader already.
     pub(super) fn take_up(&self, channel: u64) -> TakenUp {
         let mut requests = self.lock();
-        if let Some(Kept { answer, place }) = requests.kept.remove(&channel) {
+        let kept = requests.kept.iter().position(|one| one.channel == channel);
+        if let Some(Kept { answer, place, .. }) = kept.and_then(|at| requests.kept.remove(at)) {
             return TakenUp {
                 kept: Some(answer),
                 reading: None,
@@ -214,21 +219,25 @@ impl UnderWay {
         let Some((channel, place)) = unread.and_then(|one| Some((one.channel?, one.place.clone()?))) else {
             return answer;
         };
-        let answer = ServerSseMessage::from_message(answer);
-        place.let_go();
-        kept.insert(channel, Kept { answer, place });
-        if kept.len() > KEPT_MAX {
-            kept.pop_first();
-        }
         let (draining, all) = (draining.clone(), Arc::downgrade(&self.0));
-        tokio::spawn(async move {
+        let end = tokio::spawn(async move {
             tokio::select! {
                 () = tokio::time::sleep(TAKE_UP) => {}
                 () = draining.cancelled() => {}
             }
             if let Some(all) = all.upgrade() {
-                UnderWay(all).lock().kept.remove(&channel);
+                UnderWay(all).lock().kept.retain(|one| one.channel != channel);
             }
+        });
+        place.let_go();
+        if kept.len() >= KEPT_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(Kept {
+            channel,
+            answer: ServerSseMessage::from_message(answer),
+            place,
+            _end: AbortOnDropHandle::new(end),
         });
         let error = ErrorData::internal_error("nobody reads the answer", None);
         ServerJsonRpcMessage::Error(JsonRpcError::new(Some(begun.id.clone()), error))
