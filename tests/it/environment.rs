@@ -8,12 +8,12 @@ use std::net::Shutdown;
 use std::os::unix::fs::FileExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::desk::{Desk, program};
+use crate::support::desk::{Desk, Running, program};
 use crate::support::guests::*;
 use crate::support::server::{self, Server};
 
@@ -105,16 +105,6 @@ fn command(desk: &Desk, arguments: &[&str]) -> Command {
     };
     command.envs(NAMED).env("ANOTHER", KEPT);
     command
-}
-
-/// A program. It ends with this, however the test does.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ended_already = self.0.kill();
-        let _gone = self.0.wait();
-    }
 }
 
 fn start(desk: &Desk, arguments: &[&str]) -> Running {

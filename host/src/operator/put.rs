@@ -170,12 +170,13 @@ fn put(
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
-    use std::time::Duration;
 
     use aral_contract::Clock;
+    use aral_contract::testing::ManualClock;
     use aral_memory::record::{NamespaceUsage, Swept};
     use aral_memory::{MasterKey, Operation, Outcome, Page, Record, SealedStore, StoreOptions, Usage};
     use aral_runtime::{SystemClock, files};
+    use jiff::SignedDuration;
     use zeroize::Zeroizing;
 
     use super::*;
@@ -279,28 +280,14 @@ mod tests {
         assert_eq!(written.classification, USUAL, "never less where nobody says it");
     }
 
-    /// A clock that stands still.
-    #[derive(Debug)]
-    struct Stopped(i64);
-
-    impl Clock for Stopped {
-        fn now(&self) -> Timestamp {
-            Timestamp::from_second(self.0).unwrap()
-        }
-
-        fn elapsed(&self) -> Duration {
-            Duration::ZERO
-        }
-    }
-
     #[test]
     fn a_damaged_record_whose_time_seems_to_be_over_is_replaced_as_a_secret_one() {
         /// The header of the slot file, and what comes before the sealed key in a slot.
         const AT: usize = 4096 + 16;
         let folder = tempfile::tempdir().unwrap();
         let notes: Namespace = "notes".parse().unwrap();
-        let begin = 2_000_000_000;
-        let store = racing_at(&folder, Vec::new(), Arc::new(Stopped(begin)));
+        let clock = Arc::new(ManualClock::new());
+        let store = racing_at(&folder, Vec::new(), Arc::clone(&clock) as _);
         let short = Write {
             ttl_seconds: Some(60),
             ..write(USUAL)
@@ -311,7 +298,8 @@ mod tests {
         let mut bytes = files::read_path(&slots, 1 << 30).unwrap();
         bytes[AT] ^= 1;
         files::write_path(&slots, &bytes, 0o600, files::Replace::Allow).unwrap();
-        let store = racing_at(&folder, Vec::new(), Arc::new(Stopped(begin + 120)));
+        clock.leap(SignedDuration::from_secs(120));
+        let store = racing_at(&folder, Vec::new(), clock);
         assert!(
             store.get(&notes, &short.name).unwrap().is_none(),
             "the look meets no damage"

@@ -4,7 +4,7 @@
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use aral_contract::metric;
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 
 use super::metrics::{metrics, number};
 use super::reload::until;
-use crate::support::desk::Desk;
+use crate::support::desk::{Desk, Running};
 use crate::support::guests::*;
 use crate::support::mcp::assert_recorded;
 use crate::support::server::{Server, desk};
 use crate::support::tls::Authority;
-use crate::support::wire::{Wire, request};
+use crate::support::wire::{Wire, frame, request};
 
 const ECHO: &str = "runtime-echo-tool";
 
@@ -433,16 +433,6 @@ fn drain_ms() {
     assert_eq!(end(100), None, "and is not waited for longer than it may be");
 }
 
-/// A process that ends with this.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ended_already = self.0.kill();
-        let _gone = self.0.wait();
-    }
-}
-
 #[test]
 fn a_server_that_is_told_to_end_says_at_once_what_it_waits_for() {
     // Longer than anybody waits: what is said comes before the end, or not at all.
@@ -514,17 +504,13 @@ fn drain_ms_warns_where_a_caller_waits() {
     assert!(warns("runtime-sleep", "{\"wait_ms\":20000}", false));
 }
 
-/// Reads frames of HTTP/2 (RFC 9113, section 4.1) to the end of an answer.
+/// Reads frames of HTTP/2 to the end of an answer.
 fn read_answer(stream: &mut impl Read) {
     const DATA: u8 = 0;
     const END_STREAM: u8 = 1;
     loop {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head).expect("a frame");
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; usize::try_from(length).expect("it is short")];
-        stream.read_exact(&mut payload).expect("a whole frame");
-        if head[3] == DATA && head[4] & END_STREAM != 0 {
+        let (kind, flags, _) = frame(stream);
+        if kind == DATA && flags & END_STREAM != 0 {
             return;
         }
     }

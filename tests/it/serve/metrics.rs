@@ -380,6 +380,18 @@ if termios.tcgetattr(inner)[:4] != before[:4]:
 sys.exit(child.returncode)
 "#;
 
+/// `aral top` on a terminal that this script makes, as its arguments say.
+#[cfg(feature = "services")]
+fn top_on_a_terminal(desk: &Desk, script: &[&str]) -> std::process::Output {
+    std::process::Command::new("python3")
+        .arg("-c")
+        .args(script)
+        .arg(crate::support::desk::program())
+        .args(["top", "--interval-ms", "100", "--socket", &socket(desk)])
+        .output()
+        .expect("python3 is there: `cargo xtask test --services` needs it")
+}
+
 #[cfg(feature = "services")]
 #[test]
 fn top_draws_on_a_terminal_of_any_size_and_leaves_it_as_it_was() {
@@ -393,12 +405,7 @@ fn top_draws_on_a_terminal_of_any_size_and_leaves_it_as_it_was() {
         ("24", "80", "SIGINT"),
         ("24", "80", "SIGHUP"),
     ] {
-        let ran = std::process::Command::new("python3")
-            .args(["-c", ON_A_TERMINAL, rows, columns, end])
-            .arg(crate::support::desk::program())
-            .args(["top", "--interval-ms", "100", "--socket", &socket(&desk)])
-            .output()
-            .expect("python3 is there: `cargo xtask test --services` needs it");
+        let ran = top_on_a_terminal(&desk, &[ON_A_TERMINAL, rows, columns, end]);
         let drawn = String::from_utf8_lossy(&ran.stdout);
         assert!(ran.status.success(), "{rows}x{columns}, {end}: {ran:?}");
         // The alternate screen, and the cursor.
@@ -453,12 +460,7 @@ fn top_ends_where_its_terminal_is_gone_or_takes_nothing() {
     let (desk, server) = start();
     use_it(&server);
     for how in ["gone", "full"] {
-        let ran = std::process::Command::new("python3")
-            .args(["-c", ON_A_TERMINAL_THAT_FAILS, how])
-            .arg(crate::support::desk::program())
-            .args(["top", "--interval-ms", "100", "--socket", &socket(&desk)])
-            .output()
-            .expect("python3 is there: `cargo xtask test --services` needs it");
+        let ran = top_on_a_terminal(&desk, &[ON_A_TERMINAL_THAT_FAILS, how]);
         assert!(ran.status.success(), "{how}: {ran:?}");
         // Where the terminal is gone, a write to it may fail first.
         assert!(how == "gone" || ran.stdout == b"143\n", "{how}: {ran:?}");

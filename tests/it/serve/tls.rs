@@ -1,6 +1,6 @@
 //! TLS of the program: what is refused at the start, calls over it, and files that are replaced while it runs.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use aral_fuzzing::http2;
@@ -11,6 +11,7 @@ use crate::support::desk::Desk;
 use crate::support::guests::*;
 use crate::support::server::{Server, desk};
 use crate::support::tls::{Authority, Client, INSTALLED, ocsp};
+use crate::support::wire::frame;
 
 const ECHO: &str = "runtime-echo-tool";
 const KEY: &str = "aral_a-key-of-the-test";
@@ -413,11 +414,8 @@ fn a_stranger_who_sends_what_http2_warns_of_writes_no_line_into_the_log() {
     stream.write_all(&said).expect("it takes it");
     // Its answer comes after everything before it was read.
     loop {
-        let mut head = [0; 9];
-        stream.read_exact(&mut head).expect("a frame");
-        let mut payload = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
-        stream.read_exact(&mut payload).expect("a whole frame");
-        if (head[3], head[4]) == (PING, ACK) {
+        let (kind, flags, payload) = frame(&mut stream);
+        if (kind, flags) == (PING, ACK) {
             assert_eq!(payload, b"question");
             break;
         }

@@ -3,7 +3,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use aral_contract::Digest;
 use aral_contract::document::signed::Kind;
@@ -230,5 +230,15 @@ impl Desk {
     /// `aral invoke ID --input INPUT`.
     pub(crate) fn invoke(&self, guest: Guest, input: &str) -> Run {
         self.aral(&["invoke", &guest.id(), "--input", input])
+    }
+}
+
+/// A program. It ends with this, however the test does.
+pub(crate) struct Running(pub(crate) Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended_already = self.0.kill();
+        let _gone = self.0.wait();
     }
 }

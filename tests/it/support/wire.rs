@@ -1,6 +1,6 @@
 //! A connection byte by byte: what no HTTP library would send, and what it would not show.
 
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{ErrorKind, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -193,6 +193,16 @@ impl Wire {
             Err(error) => panic!("no answer: {error}"),
         }
     }
+}
+
+/// The next frame of HTTP/2 (RFC 9113, section 4.1): its kind, its flags and its payload.
+pub(crate) fn frame(stream: &mut impl Read) -> (u8, u8, Vec<u8>) {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).expect("a frame");
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; usize::try_from(length).expect("it is short")];
+    stream.read_exact(&mut payload).expect("a whole frame");
+    (head[3], head[4], payload)
 }
 
 /// The bytes of a request; `Host` and `Content-Length` stand in it unless `fields` say otherwise.

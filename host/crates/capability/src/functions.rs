@@ -19,6 +19,12 @@ fn denied(call: &CallRecord, permission: Permission, target: &str, reason: &str)
     Error::Denied(reason.to_owned())
 }
 
+/// The same of a use that is granted, and beyond a limit.
+fn beyond(call: &CallRecord, permission: Permission, target: &str, reason: String) -> Error {
+    call.denied(permission, target, &reason);
+    Error::Limit(reason)
+}
+
 /// Why what `is_in` finds is not granted although the manifest asks for it. None: the manifest does not.
 pub(crate) fn held_back(grant: &Grant, what: &str, is_in: impl Fn(&Permissions) -> bool) -> Option<String> {
     let who_gives = grant.cut.who_gives(is_in)?;

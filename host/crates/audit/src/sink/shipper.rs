@@ -137,12 +137,12 @@ impl Shipper {
             if end <= from {
                 return Ok(());
             }
-            let read = match self.read(end) {
-                Ok(nothing) if nothing.is_empty() && in_no_file >= IN_NO_FILE => Err(ReadError::Damaged { seq: from }),
-                read => read,
-            };
+            let mut read = self.read(end);
             // What is waited for is that alone: a disk or a server may have been waited for before.
             let is_in_no_file = matches!(&read, Ok(nothing) if nothing.is_empty());
+            if is_in_no_file && in_no_file >= IN_NO_FILE {
+                read = Err(ReadError::Damaged { seq: from });
+            }
             in_no_file = if is_in_no_file {
                 in_no_file.saturating_add(wait)
             } else {

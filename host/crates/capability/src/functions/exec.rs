@@ -20,10 +20,10 @@ use tokio::process::Child;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
-use super::{denied, held_back};
+use super::{beyond, denied, held_back};
 use crate::bindings::aral::capability::exec::{Host, Output, Status};
 use crate::bindings::aral::capability::types::Error;
-use crate::call::{CallRecord, PROGRAMS_MAX, sanitised};
+use crate::call::{PROGRAMS_MAX, sanitised};
 use crate::places::Places;
 use crate::state::State;
 
@@ -107,12 +107,6 @@ fn written(program: &str, arguments: &[String]) -> String {
     )
 }
 
-/// What a guest is told that uses a granted program beyond a limit. The use is on record.
-fn beyond(call: &CallRecord, program: &str, reason: String) -> Error {
-    call.denied(Permission::Exec, program, &reason);
-    Error::Limit(reason)
-}
-
 impl Host for State {
     async fn run(
         &mut self,
@@ -132,11 +126,11 @@ impl Host for State {
         }
         if stdin.len() > STDIN_BYTES_MAX {
             let reason = format!("standard input has at most {STDIN_BYTES_MAX} bytes");
-            return Ok(Err(beyond(&self.call, &program, reason)));
+            return Ok(Err(beyond(&self.call, Permission::Exec, &program, reason)));
         }
         if !self.call.take_program() {
             let reason = format!("a call runs at most {PROGRAMS_MAX} programs");
-            return Ok(Err(beyond(&self.call, &program, reason)));
+            return Ok(Err(beyond(&self.call, Permission::Exec, &program, reason)));
         }
         self.call.allowed(Permission::Exec, &program);
         let span = self.call.span(Permission::Exec);

@@ -163,8 +163,7 @@ impl Alleged {
         }
         let signature = members.remove("signature");
         let canonical = json::canonical(&document).map_err(json_error)?;
-        let header: Header =
-            serde_json::from_value(document.clone()).map_err(|error| shape(&json::unquoted(&error)))?;
+        let header: Header = serde_json::from_value(document.clone()).map_err(|error| unfit(kind, &error))?;
         if let Some(members) = document.as_object_mut() {
             for name in ["schema", "serial", "issued_at", "expires_at"] {
                 members.remove(name);
@@ -207,10 +206,7 @@ impl Alleged {
 
     fn believe<T: DeserializeOwned>(self, signer: Option<KeyId>, now: Timestamp) -> Result<Verified<T>, DocumentError> {
         let kind = self.kind;
-        let body = serde_json::from_value(self.body).map_err(|error| DocumentError::Shape {
-            kind,
-            detail: json::unquoted(&error),
-        })?;
+        let body = serde_json::from_value(self.body).map_err(|error| unfit(kind, &error))?;
         let verified = Verified {
             header: self.header,
             body,
@@ -220,6 +216,14 @@ impl Alleged {
         };
         verified.check_time(now)?;
         Ok(verified)
+    }
+}
+
+/// What does not fit; nothing of the document is quoted.
+fn unfit(kind: Kind, error: &serde_json::Error) -> DocumentError {
+    DocumentError::Shape {
+        kind,
+        detail: json::unquoted(error),
     }
 }
 
@@ -259,10 +263,7 @@ pub fn dangerous_accept_unsigned<T: DeserializeOwned>(
 /// Reads a document to look at it or to sign it, signed or not, valid or not: nothing of it may be admitted.
 pub fn read_unbelieved<T: DeserializeOwned>(kind: Kind, bytes: &[u8]) -> Result<(Header, T), DocumentError> {
     let alleged = Alleged::parse(kind, bytes)?;
-    let body = serde_json::from_value(alleged.body).map_err(|error| DocumentError::Shape {
-        kind,
-        detail: json::unquoted(&error),
-    })?;
+    let body = serde_json::from_value(alleged.body).map_err(|error| unfit(kind, &error))?;
     Ok((alleged.header, body))
 }
 
@@ -283,7 +284,7 @@ pub fn sign(kind: Kind, header: &Header, body: &Value, key: &PrivateKey) -> Resu
             found: header.schema.clone(),
         });
     }
-    let mut document = serde_json::to_value(header).map_err(|error| shape(&json::unquoted(&error)))?;
+    let mut document = serde_json::to_value(header).map_err(|error| shape(&error.to_string()))?;
     let members = document.as_object_mut().ok_or_else(|| shape("it is not an object"))?;
     for (name, value) in body.as_object().ok_or_else(|| shape("it is not an object"))? {
         if name == "signature" || members.insert(name.clone(), value.clone()).is_some() {

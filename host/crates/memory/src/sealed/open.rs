@@ -208,19 +208,19 @@ fn create(dir: &Dir, options: &StoreOptions) -> Result<(Keyring, Keys), StoreErr
 /// A folder with other things is not for a store, and nothing is made in it, not even a lock.
 fn refuse_strange(dir: &Dir, path: &Path) -> Result<(), StoreError> {
     let looking = |error| StoreError::io("look at its folder", error);
-    let mut is_strange = false;
     for entry in dir.entries().map_err(looking)? {
         let name = entry.map_err(looking)?.file_name();
         // What a store leaves that was cut off while it was made.
         let own = name == holder::NAME || name == slots::NAME || name.to_str().is_some_and(files::is_temporary);
         if !own {
-            is_strange = true;
-            break;
+            // Looked at last: another process may be making a store, and then the keyring is there before anything else that is not its own.
+            let is_store = dir.exists(keyring::NAME) || dir.exists(tree::NAME);
+            return if is_store {
+                Ok(())
+            } else {
+                Err(StoreError::NotAStore { path: path.to_owned() })
+            };
         }
-    }
-    // Looked at last: another process may be making a store, and then the keyring is there before anything else that is not its own.
-    if is_strange && !dir.exists(keyring::NAME) && !dir.exists(tree::NAME) {
-        return Err(StoreError::NotAStore { path: path.to_owned() });
     }
     Ok(())
 }

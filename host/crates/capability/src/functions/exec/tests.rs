@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::*;
 use crate::bound::stdio::StandardStreams;
+use crate::call::CallRecord;
 use crate::testing::{self, Trial, told};
 
 fn limits(exec_ms: u64, exec_output_bytes: u64) -> Limits {

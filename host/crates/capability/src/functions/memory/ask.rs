@@ -11,7 +11,7 @@ use aral_memory::{RecordName, RecordStore, StoreError};
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
 
-use super::super::{denied, reason_of};
+use super::super::{beyond, reason_of};
 use crate::bindings::aral::capability::types::Error;
 use crate::call::{CallRecord, sanitised};
 
@@ -135,10 +135,7 @@ fn count(call: &CallRecord, namespace: &Namespace, steps: &[Step]) -> Result<(),
         "the call may touch {max} memory records: raise memory_calls under [limits] in capability.toml, and in the policy"
     );
     let permission = steps.first().map_or(Permission::MemoryWrite, Step::permission);
-    match denied(call, permission, namespace.as_str(), &reason) {
-        Error::Denied(reason) => Err(Error::Limit(reason)),
-        other => Err(other),
-    }
+    Err(beyond(call, permission, namespace.as_str(), reason))
 }
 
 fn record(
