@@ -290,18 +290,19 @@ fn process(raw: &RawProcess) -> Result<ProcessLimits, ConfigError> {
     })
 }
 
+/// What a file holds that `key` of the configuration names. `otherwise` repairs it if no command does.
+fn read_named(path: &Path, bytes_max: u64, key: String, otherwise: &'static str) -> Result<Vec<u8>, ConfigError> {
+    files::read_trusted(path, bytes_max).map_err(|error| ConfigError::Named { key, error, otherwise })
+}
+
 /// The certificates in the file that the `ca_file` of a table names.
 fn authorities(
     table: &str,
     ca_file: Option<PathBuf>,
     beside: &impl Fn(PathBuf) -> PathBuf,
 ) -> Result<Option<Vec<u8>>, ConfigError> {
-    let read = ca_file.map(|named| files::read_trusted(&beside(named), CA_BYTES_MAX));
-    read.transpose().map_err(|error| ConfigError::Named {
-        key: format!("{table} ca_file"),
-        error,
-        otherwise: NAME_A_FILE,
-    })
+    let read = |named| read_named(&beside(named), CA_BYTES_MAX, format!("{table} ca_file"), NAME_A_FILE);
+    ca_file.map(read).transpose()
 }
 
 /// The folder that relative paths lie in, links followed once and now.

@@ -219,6 +219,14 @@ impl Operator {
         }
     }
 
+    /// Puts on record what was read, and hands it out once that is kept.
+    fn handed_out<T>(&self, read: Result<T, Failure>, noted: EventKind) -> Result<T, Failure> {
+        let kept = self.record_kept(noted);
+        let answer = read?;
+        kept?;
+        Ok(answer)
+    }
+
     /// Records it, and waits until it is kept as safely as the log promises: before something is handed out or moved.
     fn record_kept(&self, kind: EventKind) -> Result<(), Failure> {
         self.record_kept_within(KEPT_WAIT_MAX, kind)

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::repository::{self, FUZZ, GUEST_TARGET, GUEST_WORKSPACES, SDK};
+use crate::repository::{self, FUZZ, GUEST_TARGET};
 use crate::steps::Steps;
 use crate::{demo, deny, guests, process, test, tidy};
 
@@ -34,10 +34,9 @@ pub(crate) fn run_without_tests() -> Result<()> {
 
 fn run_checks(steps: &mut Steps) -> Result<()> {
     let root = repository::root()?;
-    let mut sandboxed = vec![(SDK, repository::workspace(SDK)?)];
-    for name in GUEST_WORKSPACES {
-        sandboxed.push((name, repository::workspace(name)?));
-    }
+    let sandboxed: Vec<(&str, PathBuf)> = repository::sandboxed()
+        .map(|name| Ok((name, repository::workspace(name)?)))
+        .collect::<Result<_>>()?;
     let fuzz = repository::workspace(FUZZ)?;
     steps.run("fmt", || {
         let folders = sandboxed.iter().map(|(_, folder)| folder);

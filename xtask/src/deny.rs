@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use crate::process;
-use crate::repository::{self, FUZZ, GUEST_TARGET, GUEST_WORKSPACES, HOST_TARGET, SDK};
+use crate::repository::{self, FUZZ, GUEST_TARGET, HOST_TARGET};
 
 /// First version that reads advisories scored by CVSS 4.0. Older ones fail to load the whole database.
 const ADVISORIES_SINCE: (u32, u32, u32) = (0, 18, 6);
@@ -46,8 +46,7 @@ const NOT_IN_EACH: [&str; 6] = [
 
 /// All of them.
 fn workspaces() -> Vec<Workspace> {
-    let guests = std::iter::once(SDK).chain(GUEST_WORKSPACES);
-    let guests = guests.map(|folder| (folder, IN_THE_SANDBOX));
+    let guests = repository::sandboxed().map(|folder| (folder, IN_THE_SANDBOX));
     [HOST, (FUZZ, ON_THE_HOST)].into_iter().chain(guests).collect()
 }
 

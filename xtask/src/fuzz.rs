@@ -142,7 +142,7 @@ impl Fuzz {
             .env("ASAN_OPTIONS", "detect_leaks=0")
             .env_remove("CARGO")
             .env_remove("RUSTUP_TOOLCHAIN")
-            .args([TOOLCHAIN, "fuzz", verb, "--fuzz-dir", "fuzz", "--target-dir"])
+            .args([TOOLCHAIN, "fuzz", verb, "--fuzz-dir", repository::FUZZ, "--target-dir"])
             .arg(self.folder.join("target"));
         Ok(command)
     }

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::process;
 
-/// The host's own workspace and the three that are built for the sandbox, as folders below the root.
+/// Workspaces of components that are built for the sandbox, as folders below the root.
 pub(crate) const GUEST_WORKSPACES: [&str; 2] = ["capabilities", "tests/guests"];
 /// The SDK is a workspace of its own: capabilities outside this repository depend on it.
 pub(crate) const SDK: &str = "guest-sdk";
@@ -19,6 +19,11 @@ pub(crate) const FUZZ: &str = "fuzz";
 pub(crate) const HOST_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// What guests are built for.
 pub(crate) const GUEST_TARGET: &str = "wasm32-wasip2";
+
+/// All workspaces that are built for the sandbox.
+pub(crate) fn sandboxed() -> impl Iterator<Item = &'static str> {
+    std::iter::once(SDK).chain(GUEST_WORKSPACES)
+}
 
 /// What `cargo metadata` says, as far as it is used here.
 #[derive(Debug, Deserialize)]

@@ -89,10 +89,9 @@ fn is_absent<T>(read: Result<T, FilesError>) -> bool {
 }
 
 fn make(path: &Path) -> Result<(), Failure> {
-    match files::read_private(path, KEY_BYTES_MAX) {
-        Err(error) if error.is_not_found() => {}
+    if !is_absent(files::read_private(path, KEY_BYTES_MAX)) {
         // What else is wrong with it, reading it says.
-        Ok(_) | Err(_) => return Ok(()),
+        return Ok(());
     }
     let key = PrivateKey::from_seed(&entropy::seed32().map_err(Failure::internal)?);
     let pem = key.to_pem().map_err(Failure::internal)?;

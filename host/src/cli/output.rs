@@ -7,7 +7,7 @@ use aral_contract::Failure;
 use serde_json::{Value, json};
 
 use super::exit::Exit;
-use super::{files, stderr, text};
+use super::{files, report, stderr, text};
 
 /// Why a verb ends before it is done.
 #[derive(Debug)]
@@ -161,9 +161,7 @@ fn with_unrecorded(mut object: Value, unrecorded: Option<&str>) -> (Value, Exit)
     let Some(reason) = unrecorded else {
         return (object, Exit::Success);
     };
-    if let Value::Object(members) = &mut object {
-        members.insert("unrecorded".to_owned(), json!(reason));
-    }
+    report::insert(&mut object, "unrecorded", json!(reason));
     (object, Exit::Unavailable)
 }
 

@@ -167,7 +167,7 @@ async fn serve(
     let managed = tokio::spawn(admin.run(management.router(), async {
         let _dropped_or_told = is_over.await;
     }));
-    let told = tell_end(ending, &handle, *output);
+    let told = tell_end(ending, &handle, output);
     tokio::select! {
         () = server.run(told) => {}
         () = reload_at(hangup, &reloader, file.as_deref(), &acts) => {}
@@ -177,11 +177,10 @@ async fn serve(
     Ok(handle.drain())
 }
 
-/// Ends when the server is told to, and says what it waits for then. Whoever does not read standard error keeps nothing from ending.
-async fn tell_end(ending: Ending, handle: &ServerHandle, output: Output) {
+/// Ends when the server is told to, and says what it waits for then. A server's standard error waits for nobody.
+async fn tell_end(ending: Ending, handle: &ServerHandle, output: &Output) {
     ending.ended().await;
-    let words = waits_for(handle.requests(), handle.drain_delay(), handle.drain());
-    drop(tokio::task::spawn_blocking(move || output.note(&words)));
+    output.note(&waits_for(handle.requests(), handle.drain_delay(), handle.drain()));
 }
 
 /// Why a server that was told to end has not ended yet, and how long that may last.

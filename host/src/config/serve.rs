@@ -20,13 +20,12 @@ use aral_protocol::{
     AdminOptions, Bounds, BoundsRequest, CertificateName, ClientAuth, ClientOptions, ForwardedField, HostName,
     ListenerOptions, Origin, Proxies, Rates, Resource, SignatureRule, TlsOptions,
 };
-use aral_runtime::files;
 use aral_runtime::outbound::Outbound;
 use serde::Deserialize;
 
 use super::error::KEYGEN;
 use super::storage::Credential;
-use super::{ConfigError, KEY_BYTES_MAX, address};
+use super::{ConfigError, KEY_BYTES_MAX, address, read_named};
 pub use error::ServeConfigError;
 use issuer::RawIssuer;
 pub use issuer::{
@@ -287,11 +286,8 @@ fn caller(raw: RawCaller, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<Caller
 }
 
 fn key(caller: &CallerName, path: PathBuf) -> Result<PublicKey, ConfigError> {
-    let bytes = files::read_trusted(&path, KEY_BYTES_MAX).map_err(|error| ConfigError::Named {
-        key: format!("[[serve.caller]] `{caller}`: signature_keys"),
-        error,
-        otherwise: KEYGEN,
-    })?;
+    let named = format!("[[serve.caller]] `{caller}`: signature_keys");
+    let bytes = read_named(&path, KEY_BYTES_MAX, named, KEYGEN)?;
     let key = PublicKey::from_pem(&String::from_utf8_lossy(&bytes));
     Ok(key.map_err(|error| ServeConfigError::SignatureKey {
         caller: caller.clone(),

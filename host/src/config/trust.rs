@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use aral_contract::KeyId;
 use aral_contract::document::{PublicKey, TrustStore, Validity};
-use aral_runtime::files;
 
 use super::error::KEYGEN;
 use super::raw::RawTrust;
-use super::{ConfigError, KEY_BYTES_MAX};
+use super::{ConfigError, KEY_BYTES_MAX, read_named};
 
 pub(super) fn resolve(
     raw: Vec<RawTrust>,
@@ -18,11 +17,7 @@ pub(super) fn resolve(
     let mut store = TrustStore::default();
     for one in raw {
         let path = beside(one.public_key);
-        let bytes = files::read_trusted(&path, KEY_BYTES_MAX).map_err(|error| ConfigError::Named {
-            key: "[[trust]] public_key".to_owned(),
-            error,
-            otherwise: KEYGEN,
-        })?;
+        let bytes = read_named(&path, KEY_BYTES_MAX, "[[trust]] public_key".to_owned(), KEYGEN)?;
         let key = PublicKey::from_pem(&String::from_utf8_lossy(&bytes));
         let key = key.map_err(|error| ConfigError::Key {
             path: path.clone(),

@@ -262,15 +262,11 @@ impl Operator {
         act: impl FnOnce(&dyn RecordStore) -> Result<(T, Facts), StoreError>,
     ) -> Result<T, Failure> {
         let (read, noted) = self.noted(namespace, name, operation, act)?;
-        let kept = if hands_out {
-            self.record_kept(noted)
-        } else {
-            self.record(noted);
-            Ok(())
-        };
-        let answer = read?;
-        kept?;
-        Ok(answer)
+        if hands_out {
+            return self.handed_out(read, noted);
+        }
+        self.record(noted);
+        read
     }
 
     /// Changes something, notes what was done, or why not, and has an answer once that is kept.

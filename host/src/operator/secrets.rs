@@ -94,9 +94,7 @@ impl Act for SecretGet {
         }
         operator.check_recorded()?;
         let (read, noted) = operator.noted_secret(&self.name, SecretOperation::Reveal, secrets.get(&self.name));
-        let kept = operator.record_kept(noted);
-        let value = read?;
-        kept?;
+        let value = operator.handed_out(read, noted)?;
         Ok(SecretAnswer {
             reference,
             // To the operator who asked for it.

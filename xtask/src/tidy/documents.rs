@@ -140,13 +140,13 @@ fn items(text: &str) -> Vec<Item<'_>> {
 }
 
 /// The modules of a file that are there with services alone and have files of their own: their paths, without what comes behind.
-fn paths_with_services(path: &str, text: &str) -> Vec<String> {
+fn paths_with_services(path: &str, items: &[Item<'_>]) -> Vec<String> {
     let (folder, file) = path.rsplit_once('/').unwrap_or(("", path));
     let parent = match file {
         "main.rs" | "lib.rs" | "mod.rs" => folder,
         _ => path.trim_end_matches(".rs"),
     };
-    let items = items(text).into_iter().filter(|item| item.services && item.has_file);
+    let items = items.iter().filter(|item| item.services && item.has_file);
     items.map(|item| format!("{parent}/{}", item.name)).collect()
 }
 
@@ -160,18 +160,19 @@ pub(super) struct Declared {
 impl Declared {
     /// The tests and modules of Rust files, each of which is a path and a text.
     pub(super) fn of(files: &[(&str, String)]) -> Self {
+        let files: Vec<(&str, Vec<Item<'_>>)> = files.iter().map(|(path, text)| (*path, items(text))).collect();
         let gated: Vec<String> = files
             .iter()
-            .flat_map(|(path, text)| paths_with_services(path, text))
+            .flat_map(|(path, items)| paths_with_services(path, items))
             .collect();
         let is_below = |path: &str, module: &String| {
             let rest = path.strip_prefix(module.as_str());
             rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
         };
         let mut declared = Self::default();
-        for (path, text) in files {
+        for (path, items) in files {
             let whole = gated.iter().any(|module| is_below(path, module));
-            for item in items(text) {
+            for item in items {
                 let names = if item.is_test {
                     &mut declared.tests
                 } else {

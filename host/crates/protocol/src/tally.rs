@@ -30,9 +30,12 @@ struct Count<B> {
 }
 
 impl<B> Count<B> {
-    fn give_back(&mut self) {
+    /// One of those that it holds counts no more, neither here nor among all, and is still there.
+    fn let_go(&mut self, all: &mut u64) {
+        *all = all.saturating_sub(1);
         self.held = self.held.saturating_sub(1);
         self.refused &= self.held > 0;
+        self.left = self.left.saturating_add(1);
     }
 }
 
@@ -133,9 +136,7 @@ impl<K: Eq + Hash, B> Held<K, B> {
         let mut counts = self.tally.lock();
         let Counts { of, all } = &mut *counts;
         let Some(count) = of.get_mut(&self.key) else { return };
-        *all = all.saturating_sub(1);
-        count.give_back();
-        count.left = count.left.saturating_add(1);
+        count.let_go(all);
     }
 }
 
@@ -145,11 +146,9 @@ impl<K: Eq + Hash, B> Drop for Held<K, B> {
         let Counts { of, all } = &mut *counts;
         let Some(count) = of.get_mut(&self.key) else { return };
         if self.counts {
-            *all = all.saturating_sub(1);
-            count.give_back();
-        } else {
-            count.left = count.left.saturating_sub(1);
+            count.let_go(all);
         }
+        count.left = count.left.saturating_sub(1);
         if count.held == 0 && count.left == 0 {
             of.remove(&self.key);
         }

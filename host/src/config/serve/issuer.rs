@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aral_protocol::{KeySet, TokenAlgorithm};
-use aral_runtime::files;
 use aral_runtime::outbound::ServerUrl;
 use serde::Deserialize;
 
 use super::ServeConfigError;
-use crate::config::ConfigError;
 use crate::config::error::NAME_A_FILE;
 use crate::config::range::between;
+use crate::config::{ConfigError, read_named};
 
 /// What tokens say of their type, by default (RFC 9068 section 2.1).
 pub const TOKEN_TYPE_DEFAULT: &str = "at+jwt";
@@ -207,11 +206,8 @@ fn issuer(raw: RawIssuer, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<Issuer
 
 /// Keys that change by a hand alone: where no token can be good, this is the time to say so.
 fn key_set(issuer: &str, algorithms: &[TokenAlgorithm], path: PathBuf) -> Result<Arc<KeySet>, ConfigError> {
-    let bytes = files::read_trusted(&path, JWKS_BYTES_MAX).map_err(|error| ConfigError::Named {
-        key: format!("[[serve.issuer]] `{}`: jwks_file", issuer.escape_debug()),
-        error,
-        otherwise: NAME_A_FILE,
-    })?;
+    let named = format!("[[serve.issuer]] `{}`: jwks_file", issuer.escape_debug());
+    let bytes = read_named(&path, JWKS_BYTES_MAX, named, NAME_A_FILE)?;
     let issuer = issuer.to_owned();
     match KeySet::parse_public(&bytes) {
         Ok(keys) => {

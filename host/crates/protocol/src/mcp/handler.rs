@@ -65,8 +65,10 @@ impl Handler {
 
     /// Under the configuration that the request was let in under, also in a session that began under another.
     fn caller(&self, extensions: &Extensions) -> Result<Caller, ErrorData> {
-        let parts = parts(extensions);
-        let context = traced(extensions);
+        let parts = extensions.get::<Parts>().map(|parts| &parts.extensions);
+        let context = parts.and_then(|parts| parts.get::<TraceContext>()).cloned();
+        // One that came over no network gets its name here.
+        let context = context.unwrap_or_else(|| TraceContext::begin(entropy::trace_id()));
         let named = parts.and_then(|parts| {
             let caller = parts.get::<Arc<crate::caller::Caller>>()?;
             Some((caller.session.clone(), parts.get::<Toolbox>()?.clone()))
@@ -87,19 +89,6 @@ impl Handler {
             toolbox,
         })
     }
-}
-
-/// What the server knows of a request that came over the network.
-fn parts(extensions: &Extensions) -> Option<&http::Extensions> {
-    extensions.get::<Parts>().map(|parts| &parts.extensions)
-}
-
-/// The name of a request; one that came over no network gets one here.
-fn traced(extensions: &Extensions) -> TraceContext {
-    let context = parts(extensions).and_then(|parts| parts.get::<TraceContext>());
-    context
-        .cloned()
-        .unwrap_or_else(|| TraceContext::begin(entropy::trace_id()))
 }
 
 /// A page of the tools of a caller.

@@ -38,23 +38,26 @@ pub(super) struct Fault {
 }
 
 impl Fault {
-    fn request(id: Option<RequestId>, message: &str) -> Self {
+    fn new(id: Option<RequestId>, code: ErrorCode, message: impl Into<String>) -> Self {
         Self {
             id,
-            code: ErrorCode::INVALID_REQUEST,
+            code,
             kind: Code::RequestInvalid,
-            message: message.to_owned(),
+            message: message.into(),
         }
+    }
+
+    fn request(id: Option<RequestId>, message: &str) -> Self {
+        Self::new(id, ErrorCode::INVALID_REQUEST, message)
     }
 
     /// A request of a method that is known, whose parameters are others.
     fn parameters(id: Option<RequestId>) -> Self {
-        Self {
+        Self::new(
             id,
-            code: ErrorCode::INVALID_PARAMS,
-            kind: Code::RequestInvalid,
-            message: "the parameters are not those of the method".to_owned(),
-        }
+            ErrorCode::INVALID_PARAMS,
+            "the parameters are not those of the method",
+        )
     }
 
     /// Something that is longer than this.
@@ -96,12 +99,7 @@ impl Fault {
             ),
             _ => return None,
         };
-        Some(Self {
-            id: Some(request.id.clone()),
-            code,
-            kind: Code::RequestInvalid,
-            message: message.to_owned(),
-        })
+        Some(Self::new(Some(request.id.clone()), code, message))
     }
 
     /// An `initialize` in a conversation without sessions that has begun; none: it is something else.
@@ -127,22 +125,17 @@ impl Fault {
             return None;
         }
         let shown: String = method.chars().take(METHOD_SHOWN_MAX).collect();
-        Some(Self {
-            id: Some(request.id.clone()),
-            code: ErrorCode::METHOD_NOT_FOUND,
-            kind: Code::RequestInvalid,
-            message: format!("there is no method `{}`", shown.escape_debug()),
-        })
+        let message = format!("there is no method `{}`", shown.escape_debug());
+        Some(Self::new(
+            Some(request.id.clone()),
+            ErrorCode::METHOD_NOT_FOUND,
+            message,
+        ))
     }
 
     /// Something that is no text.
     pub(super) fn no_text() -> Self {
-        Self {
-            id: None,
-            code: ErrorCode::PARSE_ERROR,
-            kind: Code::RequestInvalid,
-            message: "the message is not UTF-8".to_owned(),
-        }
+        Self::new(None, ErrorCode::PARSE_ERROR, "the message is not UTF-8")
     }
 
     /// The answer.
@@ -195,12 +188,8 @@ fn is_long(id: Option<&Value>) -> bool {
 
 /// The message.
 pub(super) fn read(bytes: &[u8]) -> Result<Read, Fault> {
-    let mut value = json::parse(bytes).map_err(|error| Fault {
-        id: None,
-        code: ErrorCode::PARSE_ERROR,
-        kind: Code::RequestInvalid,
-        message: error.to_string(),
-    })?;
+    let parsed = json::parse(bytes);
+    let mut value = parsed.map_err(|error| Fault::new(None, ErrorCode::PARSE_ERROR, error.to_string()))?;
     if value.is_array() {
         return Err(Fault::request(
             None,

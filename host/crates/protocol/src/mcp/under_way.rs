@@ -102,6 +102,14 @@ pub(super) struct TakenUp {
     pub(super) place: Option<RequestPlace>,
 }
 
+impl Requests {
+    /// This one, if it has not ended.
+    fn the(&mut self, begun: &Begun) -> Option<&mut Request> {
+        let request = self.of.get_mut(&begun.id);
+        request.filter(|request| request.number == begun.number)
+    }
+}
+
 impl UnderWay {
     /// Of a session, which keeps no answers from when `draining` ends.
     pub(super) fn new(draining: CancellationToken) -> Self {
@@ -148,8 +156,7 @@ impl UnderWay {
     /// The library has opened this channel for it.
     pub(super) fn opened(&self, begun: &Begun, channel: u64) {
         let mut requests = self.lock();
-        let request = requests.of.get_mut(&begun.id);
-        if let Some(request) = request.filter(|request| request.number == begun.number) {
+        if let Some(request) = requests.the(begun) {
             request.channel = Some(channel);
         }
     }
@@ -157,8 +164,7 @@ impl UnderWay {
     /// Somebody reads what comes of it, and nobody else does any more; none: it has ended.
     pub(super) fn read(&self, begun: &Begun) -> Option<Reading> {
         let mut requests = self.lock();
-        let request = requests.of.get_mut(&begun.id)?;
-        (request.number == begun.number).then(|| self.reading(begun.clone(), request))
+        requests.the(begun).map(|request| self.reading(begun.clone(), request))
     }
 
     fn reading(&self, begun: Begun, request: &mut Request) -> Reading {
@@ -213,12 +219,11 @@ impl UnderWay {
     /// lets go of the channel. This is kept then. Needs a tokio runtime.
     fn keep_unread(&self, begun: &Begun, answer: ServerJsonRpcMessage) -> ServerJsonRpcMessage {
         let mut requests = self.lock();
-        let Requests { of, kept, draining, .. } = &mut *requests;
-        let request = of.get(&begun.id).filter(|request| request.number == begun.number);
-        let unread = request.filter(|request| request.reader.strong_count() == 0);
+        let unread = requests.the(begun).filter(|request| request.reader.strong_count() == 0);
         let Some((channel, place)) = unread.and_then(|one| Some((one.channel?, one.place.clone()?))) else {
             return answer;
         };
+        let Requests { kept, draining, .. } = &mut *requests;
         let (draining, all) = (draining.clone(), Arc::downgrade(&self.0));
         let end = tokio::spawn(async move {
             tokio::select! {
@@ -257,10 +262,8 @@ impl UnderWay {
 
     /// Its answer is text of so many bytes from now on.
     pub(super) fn lighten(&self, answered: &Begun, bytes: u64) {
-        let requests = self.lock();
-        let request = requests.of.get(&answered.id);
-        let request = request.filter(|request| request.number == answered.number);
-        if let Some(place) = request.and_then(|request| request.place.as_ref()) {
+        let mut requests = self.lock();
+        if let Some(place) = requests.the(answered).and_then(|request| request.place.as_ref()) {
             place.lighten(bytes);
         }
     }
@@ -275,8 +278,8 @@ impl UnderWay {
     /// It has its answer, or will have none. What that occupies is there for as long as what this returns.
     pub(super) fn end(&self, ended: &Begun) -> Option<RequestPlace> {
         let mut requests = self.lock();
-        let is_there = requests.of.get(&ended.id).map(|request| request.number) == Some(ended.number);
-        is_there.then(|| requests.of.remove(&ended.id))??.place
+        requests.the(ended)?;
+        requests.of.remove(&ended.id)?.place
     }
 
     fn lock(&self) -> MutexGuard<'_, Requests> {

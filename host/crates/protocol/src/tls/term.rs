@@ -42,9 +42,11 @@ impl TlsOptions {
         let files = Files::read(self)?;
         let chain = certificates(&self.certificate_file, &files.certificate)?;
         // Clients refuse the chain as soon as one of them is over. They have roots of their own, and look at none that stands behind.
-        let shown = chain.iter().enumerate();
-        let shown = shown.filter(|(place, one)| *place == 0 || !is_root(one));
-        let shown = shown.filter_map(|(_, one)| of_certificate(&self.certificate_file, one));
+        let shown = chain.iter().enumerate().filter_map(|(place, der)| {
+            let (_, one) = X509Certificate::from_der(der).ok()?;
+            let is_looked_at = place == 0 || !is_root(&one);
+            is_looked_at.then(|| of_certificate(&self.certificate_file, &one))?
+        });
         let mut all: Vec<TlsTerm> = shown.collect();
         if let (Some(file), Some(times)) = (&self.ocsp_file, check_staple(self, &files, &chain, Late::LeftOut, 0)?) {
             all.extend(TlsTerm::new(TlsPart::OcspResponse, file, *times.start(), *times.end()));
@@ -75,13 +77,12 @@ impl TlsTerm {
 }
 
 /// Whether its issuer is its subject.
-fn is_root(der: &[u8]) -> bool {
-    X509Certificate::from_der(der).is_ok_and(|(_, one)| one.issuer().as_raw() == one.subject().as_raw())
+fn is_root(one: &X509Certificate<'_>) -> bool {
+    one.issuer().as_raw() == one.subject().as_raw()
 }
 
-fn of_certificate(file: &Path, der: &[u8]) -> Option<TlsTerm> {
-    let (_, certificate) = X509Certificate::from_der(der).ok()?;
-    let validity = certificate.validity();
+fn of_certificate(file: &Path, one: &X509Certificate<'_>) -> Option<TlsTerm> {
+    let validity = one.validity();
     let (from, to) = (validity.not_before.timestamp(), validity.not_after.timestamp());
     TlsTerm::new(TlsPart::Certificate, file, from, to)
 }
