@@ -1,15 +1,16 @@
 //! Which sessions there are, whose each is, and which of them are over. It knows nothing of what is said in them.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use aral_contract::id::CallerName;
 use rmcp::transport::streamable_http_server::session::SessionId;
 use rmcp::transport::streamable_http_server::session::local::LocalSessionHandle;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::presence::Presence;
 use super::under_way::UnderWay;
@@ -24,7 +25,7 @@ pub(super) const SILENT_MIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Sessions {
     /// How long one may be silent, in milliseconds.
-    idle_ms: AtomicU64,
+    idle_ms: watch::Sender<u64>,
     /// How many each caller has, and all of them.
     pub(super) places: Tally<CallerName>,
     running: Mutex<HashMap<SessionId, Running>>,
@@ -38,6 +39,8 @@ pub(super) struct Running {
     pub(super) owner: CallerName,
     pub(super) line: Line,
     pub(super) _place: Held<CallerName>,
+    /// Ends it once it is over.
+    pub(super) _end: AbortOnDropHandle<()>,
 }
 
 impl Running {
@@ -59,7 +62,7 @@ impl Sessions {
     /// `draining` ends when nobody is waited for any more.
     pub(super) fn new(bounds: &Bounds, draining: CancellationToken) -> Self {
         Self {
-            idle_ms: AtomicU64::new(bounds.mcp_session_idle_ms),
+            idle_ms: watch::Sender::new(bounds.mcp_session_idle_ms),
             places: Tally::new(),
             running: Mutex::default(),
             draining,
@@ -68,7 +71,7 @@ impl Sessions {
 
     /// Other bounds hold from now on.
     pub(super) fn rebound(&self, bounds: &Bounds) {
-        self.idle_ms.store(bounds.mcp_session_idle_ms, Ordering::Relaxed);
+        self.idle_ms.send_replace(bounds.mcp_session_idle_ms);
     }
 
     /// Whether there is such a session and it is somebody else's.
@@ -80,17 +83,43 @@ impl Sessions {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it was silent for too long.
-    pub(super) fn is_over(&self, one: &Running) -> bool {
-        let idle = bounds::ms(self.idle_ms.load(Ordering::Relaxed));
-        one.silent_since().is_some_and(|since| since.elapsed() >= idle)
+    /// How long it may still be silent.
+    fn rest(&self, one: &Running) -> Duration {
+        let silent = one.silent_since().map_or(Duration::ZERO, |since| since.elapsed());
+        bounds::ms(*self.idle_ms.borrow()).saturating_sub(silent)
     }
 
-    /// Takes away those that were.
-    pub(super) fn take_over(&self) -> Vec<Running> {
+    /// Takes away this one if it was silent for too long.
+    pub(super) fn take_over(&self, id: &SessionId) -> Option<Running> {
         let mut running = self.running();
-        let over = running.extract_if(|_, one| self.is_over(one));
-        over.map(|(_, one)| one).collect()
+        running.get(id).filter(|one| self.rest(one).is_zero())?;
+        running.remove(id)
+    }
+
+    /// Ends this one as soon as it was silent for too long.
+    pub(super) async fn end_over(all: Weak<Self>, id: SessionId) {
+        let Some(mut idle) = all.upgrade().map(|all| all.idle_ms.subscribe()) else {
+            return;
+        };
+        loop {
+            let Some(sessions) = all.upgrade() else { return };
+            if let Some(over) = sessions.take_over(&id) {
+                // It has this task, which is there until then.
+                let _ended_already = over.line.handle.close().await;
+                return;
+            }
+            let rest = sessions.running().get(&id).map(|one| sessions.rest(one));
+            drop(sessions);
+            let Some(rest) = rest else { return };
+            tokio::select! {
+                () = tokio::time::sleep(rest) => {}
+                changed = idle.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
     }
 
     /// Takes away this one of the caller.

@@ -14,6 +14,7 @@ use rmcp::transport::streamable_http_server::session::local::{
     EventId, SessionConfig, SessionError as Fault, create_local_session,
 };
 use rmcp::transport::streamable_http_server::session::{ServerSseMessage, SessionId, SessionManager};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::message;
 use super::presence::Presence;
@@ -116,19 +117,22 @@ impl OwnSessions {
     }
 
     fn find(&self, id: &SessionId) -> Result<Line, SessionError> {
+        if let Some(over) = self.all.take_over(id) {
+            let handle = over.line.handle.clone();
+            drop(over);
+            tokio::spawn(async move {
+                let _ended_already = handle.close().await;
+            });
+        }
         let running = self.all.running();
         let own = running.get(id).filter(|session| session.owner == self.caller);
-        let there = own.filter(|session| !self.all.is_over(session));
-        let session = there.ok_or_else(|| self.unknown())?;
+        let session = own.ok_or_else(|| self.unknown())?;
         session.line.presence.touch();
         Ok(session.line.clone())
     }
 
     /// One more session, where there may be one or one makes room.
     async fn place(&self) -> Result<Held<CallerName>, Beyond> {
-        for Running { line, .. } in self.all.take_over() {
-            let _ended_already = line.handle.close().await;
-        }
         loop {
             let taken = self
                 .all
@@ -163,12 +167,17 @@ impl SessionManager for OwnSessions {
             under_way: under_way.clone(),
             presence: Presence::begin(),
         };
+        // It finds the session there as soon as it may look.
+        let mut running = self.all.running();
+        let end = tokio::spawn(Sessions::end_over(Arc::downgrade(&self.all), Arc::clone(&id)));
         let session = Running {
             owner: self.caller.clone(),
             line,
             _place: place,
+            _end: AbortOnDropHandle::new(end),
         };
-        self.all.running().insert(Arc::clone(&id), session);
+        running.insert(Arc::clone(&id), session);
+        drop(running);
         Ok((id, Watched::new(worker, under_way)))
     }
 
@@ -594,10 +603,45 @@ mod tests {
         assert!(!mine.was_gone());
         long().await;
         assert!(!mine.has_session(&id).await.unwrap() && mine.was_gone());
+        assert!(all.running().is_empty());
         // It has no place any more, also where nobody may have another one.
         let (_, other, _server) = begin_of(&all, 1).await;
         assert_eq!(all.running().keys().collect::<Vec<_>>(), [&other]);
         assert!(server.receive().await.is_none(), "its conversation has ended");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_nobody_asks_for_any_more_ends() {
+        let all = all();
+        let (_mine, _id, mut server) = begin_of(&all, 1).await;
+        let mut ended = async || tokio::time::timeout(Duration::from_secs(2), server.receive()).await;
+        assert!(ended().await.is_err());
+        // Less time from now on.
+        all.rebound(&idle(1_000));
+        assert!(matches!(ended().await, Ok(None)), "its conversation has ended");
+        assert!(all.running().is_empty());
+        // The place of the one before may be about to be given back.
+        let (_mine, _id, mut server) = begin_of(&all, 2).await;
+        let ended = tokio::time::timeout(Duration::from_secs(2), server.receive()).await;
+        assert!(matches!(ended, Ok(None)), "and so does the next one");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_does_not_end_while_an_answer_waits_in_it() {
+        let all = all();
+        let (mine, id, mut server) = begin_of(&all, 1).await;
+        all.rebound(&idle(1_000));
+        let (places, unsent) = (Places::new(1), Unsent::default());
+        let asked = RequestPlace::new(places.try_take().unwrap(), Weight::new(&unsent, &Bounds::default()));
+        mine.create_stream(&id, of(&asked, ping(7))).await.map(drop).unwrap();
+        server.receive().await.unwrap();
+        server.send(answer(7)).await.unwrap();
+        tokio::time::sleep(TAKE_UP / 2).await;
+        let mut stream = Box::pin(mine.resume(&id, "0/0".to_owned()).await.unwrap());
+        assert_eq!(answers(&mut stream).await, 1);
+        drop(stream);
+        let ended = tokio::time::timeout(Duration::from_secs(2), server.receive()).await;
+        assert!(matches!(ended, Ok(None)), "nothing waits any more");
     }
 
     #[tokio::test]

@@ -48,6 +48,8 @@ struct Kept {
     answer: ServerSseMessage,
     /// What it weighs.
     place: RequestPlace,
+    /// Its session is not silent while it waits.
+    _open: Option<Open>,
     /// Takes it away in the end.
     _end: AbortOnDropHandle<()>,
 }
@@ -66,7 +68,7 @@ struct Request {
     /// Whoever reads its channel now.
     reader: Weak<()>,
     /// Its session is not silent until it has ended, and is from then on; none: nobody asks.
-    _open: Option<Open>,
+    open: Option<Open>,
 }
 
 /// One of them. Another that has its id later is another one.
@@ -145,7 +147,7 @@ impl UnderWay {
             channel: None,
             place,
             reader: Weak::new(),
-            _open: open,
+            open,
         });
         Some(Begun {
             id: id.clone(),
@@ -220,7 +222,9 @@ impl UnderWay {
     fn keep_unread(&self, begun: &Begun, answer: ServerJsonRpcMessage) -> ServerJsonRpcMessage {
         let mut requests = self.lock();
         let unread = requests.the(begun).filter(|request| request.reader.strong_count() == 0);
-        let Some((channel, place)) = unread.and_then(|one| Some((one.channel?, one.place.clone()?))) else {
+        let Some((channel, place, open)) =
+            unread.and_then(|one| Some((one.channel?, one.place.clone()?, one.open.take())))
+        else {
             return answer;
         };
         let Requests { kept, draining, .. } = &mut *requests;
@@ -242,6 +246,7 @@ impl UnderWay {
             channel,
             answer: ServerSseMessage::from_message(answer),
             place,
+            _open: open,
             _end: AbortOnDropHandle::new(end),
         });
         let error = ErrorData::internal_error("nobody reads the answer", None);
