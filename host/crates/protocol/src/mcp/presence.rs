@@ -58,3 +58,28 @@ impl Drop for Open {
         self.0.touch();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_is_left_this_moment_was_not_left_long_ago() {
+        let presence = Presence::begin();
+        let long_ago = *presence.last();
+        while Instant::now() <= long_ago {}
+        presence.touch();
+        std::thread::scope(|scope| {
+            let leaving = scope.spawn(|| {
+                for _ in 0..20_000 {
+                    let open = presence.enter();
+                    *presence.last() = long_ago;
+                    drop(open);
+                }
+            });
+            while !leaving.is_finished() {
+                assert_ne!(presence.left_at(), Some(long_ago));
+            }
+        });
+    }
+}
