@@ -468,9 +468,13 @@ fn reload(desk: &Desk, server: &Server, change: impl FnOnce(&mut Value)) {
 
 #[test]
 fn a_configuration_that_is_read_again_holds_in_sessions_too() {
-    let desk = desk(&[entry(RUNTIME_ECHO_TOOL), entry(RUNTIME_SLEEP)], |_| ());
+    let desk = desk(&[entry(RUNTIME_ECHO_TOOL), entry(RUNTIME_SLEEP)], |config| {
+        config["serve"]["limits"] = json!({ "mcp_streams_max": 2 });
+    });
     let server = Server::start(&desk);
-    let session = Session::begin(server.address(), &[]);
+    let [session, other] = [(); 2].map(|()| Session::begin(server.address(), &[]));
+    let (_others, head) = other.news();
+    assert_eq!(head.status, 200);
     // Its client opens it again, and the connection of the one before is still there.
     let (mut before, _) = session.news();
     let (mut news, _) = session.news();
@@ -500,7 +504,9 @@ fn a_configuration_that_is_read_again_holds_in_sessions_too() {
             .map_err(|head| head.status),
         Err(503)
     );
-    assert_eq!(session.news().1.status, 503);
+    let listen = json!({ "notifications": {} });
+    let listening = ask_newest(server.address(), &[], "subscriptions/listen", listen);
+    assert_eq!(listening.status, 503);
 }
 
 #[test]
@@ -549,13 +555,17 @@ fn mcp_streams_max() {
         config["serve"]["limits"] = json!({ "mcp_streams_max": 1 });
     });
     let server = Server::start(&desk);
-    let session = Session::begin(server.address(), &[]);
+    let [session, other] = [(); 2].map(|()| Session::begin(server.address(), &[]));
+    let (mut before, head) = session.news();
+    assert_eq!(head.status, 200);
+    // Its client opens it again, and the connection of the one before is still there.
     let (wire, head) = session.news();
     assert_eq!(head.status, 200);
-    assert_eq!(session.news().1.status, 503);
-    drop(wire);
+    assert!(before.event().is_none(), "it has ended");
+    assert_eq!(other.news().1.status, 503);
+    drop((before, wire));
     let start = Instant::now();
-    while session.news().1.status != 200 {
+    while other.news().1.status != 200 {
         assert!(start.elapsed() < Duration::from_secs(60), "the place is given back");
         std::thread::sleep(Duration::from_millis(100));
     }

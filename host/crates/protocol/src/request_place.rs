@@ -1,6 +1,6 @@
 //! The place of a request among those under way, and what its answer weighs until its last byte is sent. It knows no connection.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use aral_contract::Failure;
 use aral_contract::id::CallerName;
@@ -16,6 +16,17 @@ use crate::unsent::{Unsent, Weight};
 /// A place among the requests under way. It travels with the answer to where its last byte is sent.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestPlace(Arc<Held>);
+
+/// A place that somebody else holds, or held.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OtherPlace(Weak<Held>);
+
+impl OtherPlace {
+    /// The same place; none: nobody holds it any more.
+    pub(crate) fn join(&self) -> Option<RequestPlace> {
+        self.0.upgrade().map(RequestPlace)
+    }
+}
 
 #[derive(Debug)]
 enum Held {
@@ -47,6 +58,11 @@ impl RequestPlace {
     /// The place of an answer that is none of the requests under way.
     pub(crate) fn of(share: tally::Held<CallerName>) -> Self {
         Self(Arc::new(Held::Stream { _share: share }))
+    }
+
+    /// For whoever may join it.
+    pub(crate) fn other(&self) -> OtherPlace {
+        OtherPlace(Arc::downgrade(&self.0))
     }
 
     /// It is one of this caller's from now on. It is an error if this one does not read its answers.

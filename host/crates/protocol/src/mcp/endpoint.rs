@@ -116,7 +116,11 @@ pub(crate) async fn serve(
         // It has a place of its own, and gives that of a request back.
         parts.extensions.remove::<RequestPlace>();
         let max = bounds.mcp_streams_max;
-        let taken = mcp.streams.take_of(&caller.name, max, bounds::of_all(max));
+        let take = || mcp.streams.take_of(&caller.name, max, bounds::of_all(max));
+        let taken = match session.filter(|_| is_news) {
+            Some(id) => mcp.sessions.news_place(id, &caller.name, take),
+            None => take().map(RequestPlace::of),
+        };
         place = Some(taken.map_err(|beyond| full("mcp_streams_max", max, &beyond))?);
     }
     let max = bounds.mcp_sessions_max;
@@ -171,7 +175,7 @@ pub(crate) async fn serve(
         };
         response = response.map(|body| Body::from_stream(body.into_data_stream().take_until(end)));
         if let Some(place) = place {
-            response.extensions_mut().insert(RequestPlace::of(place));
+            response.extensions_mut().insert(place);
         }
     }
     Ok(response)

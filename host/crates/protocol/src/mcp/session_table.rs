@@ -15,7 +15,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::presence::Presence;
 use super::under_way::UnderWay;
 use crate::bounds::{self, Bounds};
-use crate::tally::{Held, Tally};
+use crate::request_place::{OtherPlace, RequestPlace};
+use crate::tally::{Beyond, Held, Tally};
 
 /// How long a session was silent that makes room for another one of its caller. Stops clients of one caller, each with a session that it
 /// uses, from ending those of each other in turn.
@@ -39,6 +40,8 @@ pub(super) struct Running {
     pub(super) owner: CallerName,
     pub(super) line: Line,
     pub(super) _place: Held<CallerName>,
+    /// That of its stream of news.
+    pub(super) news: OtherPlace,
     /// Ends it once it is over.
     pub(super) _end: AbortOnDropHandle<()>,
 }
@@ -77,6 +80,26 @@ impl Sessions {
     /// Whether there is such a session and it is somebody else's.
     pub(super) fn is_of_another(&self, id: &str, caller: &CallerName) -> bool {
         self.running().get(id).is_some_and(|session| session.owner != *caller)
+    }
+
+    /// A place for a stream of news in this session, if it is one of the caller. Its stream before, which ends now, may be on a
+    /// connection that its client has lost: that one's place is enough for both. Otherwise it is one that is taken now.
+    pub(super) fn news_place(
+        &self,
+        id: &str,
+        caller: &CallerName,
+        take: impl FnOnce() -> Result<Held<CallerName>, Beyond>,
+    ) -> Result<RequestPlace, Beyond> {
+        let mut running = self.running();
+        let own = running.get_mut(id).filter(|session| session.owner == *caller);
+        if let Some(place) = own.as_ref().and_then(|session| session.news.join()) {
+            return Ok(place);
+        }
+        let place = RequestPlace::of(take()?);
+        if let Some(session) = own {
+            session.news = place.other();
+        }
+        Ok(place)
     }
 
     pub(super) fn running(&self) -> MutexGuard<'_, HashMap<SessionId, Running>> {

@@ -23,7 +23,7 @@ use super::stream::{answering, channel, stream};
 use super::under_way::{TakenUp, UnderWay, Watched};
 use crate::bounds;
 use crate::meters;
-use crate::request_place::RequestPlace;
+use crate::request_place::{OtherPlace, RequestPlace};
 use crate::tally::{Beyond, Held};
 
 /// Why there is no session, or no answer in it.
@@ -174,6 +174,7 @@ impl SessionManager for OwnSessions {
             owner: self.caller.clone(),
             line,
             _place: place,
+            news: OtherPlace::default(),
             _end: AbortOnDropHandle::new(end),
         };
         running.insert(Arc::clone(&id), session);
