@@ -73,7 +73,8 @@ pub fn standard_streams() -> (
     rmcp::transport::stdio_pipes()
 }
 
-/// Answers until the other side ends its input or `stop` ends; then calls that are under way have a moment to end.
+/// Answers until the other side ends its input or `stop` ends; then calls that are under way have a moment to end. While a refusal
+/// waits for a client that does not read, no input is read, and its end is not seen.
 ///
 /// # Errors
 /// See [`StdioError`]. An input that ends before anything was said is none, nor is an output that nobody reads.
@@ -195,7 +196,7 @@ struct Lines<R, W> {
     unsent: [Unsent; 2],
     /// Whether the client has said `initialize`. A second one would change what is spoken.
     begun: bool,
-    /// The answer to a line that was no message, until it is written. Reading may be given up at any time and begun anew.
+    /// The answer to a line that was no message, or to a request that was refused, until it is written. Reading may be given up at any time and begun anew.
     owed: Option<Owed>,
     unwritten: Unwritten,
 }
