@@ -2,17 +2,32 @@
 
 use serde_json::{Map, Value};
 
-/// Members of a schema that are words for whoever reads it.
-const WORDS: [&str; 3] = ["title", "description", "$comment"];
+/// Members of a schema whose texts have a meaning, and stay what they are. All others are words for whoever reads it, also under
+/// names that JSON Schema does not know.
+const MEANING: [&str; 12] = [
+    "$schema",
+    "$id",
+    "$anchor",
+    "$dynamicAnchor",
+    "$ref",
+    "$dynamicRef",
+    "$recursiveRef",
+    "type",
+    "pattern",
+    "required",
+    "contentEncoding",
+    "contentMediaType",
+];
 /// Members of a schema whose values are data, and stay what they are.
 const DATA: [&str; 4] = ["const", "enum", "default", "examples"];
-/// Members of a schema whose own members are schemas, whatever their names say.
-const NAMED: [&str; 6] = [
+/// Members of a schema whose own members are schemas or lists of names, whatever their names say.
+const NAMED: [&str; 7] = [
     "properties",
     "patternProperties",
     "$defs",
     "definitions",
     "dependentSchemas",
+    "dependentRequired",
     "dependencies",
 ];
 
@@ -45,13 +60,22 @@ fn is_seen(one: char) -> bool {
 pub(super) fn clean_schema(schema: &Value) -> Value {
     match schema {
         Value::Object(members) => each(members, |name, value| match value {
-            Value::String(text) if WORDS.contains(&name) => Value::String(clean(text)),
             data if DATA.contains(&name) => data.clone(),
             Value::Object(schemas) if NAMED.contains(&name) => each(schemas, |_name, one| clean_schema(one)),
-            other => clean_schema(other),
+            other if MEANING.contains(&name) => clean_schema(other),
+            other => clean_words(other),
         }),
         Value::Array(items) => Value::Array(items.iter().map(clean_schema).collect()),
         other => other.clone(),
+    }
+}
+
+/// The same where texts are words, also in lists.
+fn clean_words(value: &Value) -> Value {
+    match value {
+        Value::String(text) => Value::String(clean(text)),
+        Value::Array(items) => Value::Array(items.iter().map(clean_words).collect()),
+        other => clean_schema(other),
     }
 }
 
@@ -107,9 +131,26 @@ mod tests {
     }
 
     #[test]
+    fn texts_of_a_schema_are_words_unless_they_have_a_meaning() {
+        let schema = |word: &str| {
+            json!({
+                "x-note": word,
+                "format": word,
+                "properties": { "a": { "enumDescriptions": [word, [word]], "x-more": { "summary": word } } },
+            })
+        };
+        assert_eq!(clean_schema(&schema("a\u{e0041}\u{7}")), schema("a"));
+        for name in MEANING {
+            for kept in [json!({ name: "a\u{7}" }), json!({ name: ["a\u{7}"] })] {
+                assert_eq!(clean_schema(&kept), kept, "{name}");
+            }
+        }
+    }
+
+    #[test]
     fn what_a_schema_is_called_does_not_make_data_of_it() {
         for keyword in NAMED {
-            for name in DATA.iter().chain(&WORDS) {
+            for name in DATA.iter().chain(&MEANING).chain(&["title", "description", "$comment"]) {
                 let schema = |word: &str| json!({ keyword: { *name: { "title": word, "properties": { *name: { "title": word } } } } });
                 assert_eq!(clean_schema(&schema("a\u{e0041}")), schema("a"), "{keyword}: {name}");
             }
