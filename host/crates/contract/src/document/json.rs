@@ -169,22 +169,28 @@ pub fn unquoted(error: &serde_json::Error) -> String {
 
 /// About what a value takes in memory, in bytes. It goes as deep as the value does, which came from a text of bounded depth.
 pub fn memory_bytes(value: &Value) -> usize {
-    fn sum(bytes: impl Iterator<Item = usize>) -> usize {
-        bytes.fold(0, usize::saturating_add)
-    }
     let inside = match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 0,
         Value::String(text) => text.len(),
         Value::Array(list) => sum(list.iter().map(memory_bytes)),
-        Value::Object(map) if map.is_empty() => 0,
-        Value::Object(map) => {
-            let members = map
-                .iter()
-                .map(|(key, value)| key.len().saturating_add(memory_bytes(value)));
-            sum(members).saturating_add(OBJECT_BYTES)
-        }
+        Value::Object(map) => object_memory_bytes(map),
     };
     inside.saturating_add(VALUE_BYTES)
+}
+
+/// The same of an object that stands in no value.
+pub fn object_memory_bytes(map: &Map<String, Value>) -> usize {
+    if map.is_empty() {
+        return 0;
+    }
+    let members = map
+        .iter()
+        .map(|(key, value)| key.len().saturating_add(memory_bytes(value)));
+    sum(members).saturating_add(OBJECT_BYTES)
+}
+
+fn sum(bytes: impl Iterator<Item = usize>) -> usize {
+    bytes.fold(0, usize::saturating_add)
 }
 
 /// Refuses numbers that RFC 8785 and other readers could print or read differently.

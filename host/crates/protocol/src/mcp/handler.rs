@@ -5,6 +5,7 @@ use std::io;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aral_contract::document::json::object_memory_bytes;
 use aral_contract::{Code, TraceContext, TraceId};
 use aral_orchestration::Session;
 use aral_runtime::entropy;
@@ -108,6 +109,19 @@ async fn list(caller: &Caller, after: Option<&str>) -> ListToolsResult {
     result
 }
 
+/// What a page takes until it is text, in bytes: its texts, and what its schemas are in memory, which is many times their text.
+fn weight(page: &ListToolsResult) -> u64 {
+    let objects = page.tools.iter().flat_map(|tool| {
+        let meta = tool.meta.as_ref().map(|meta| &meta.0);
+        [Some(&*tool.input_schema), tool.output_schema.as_deref(), meta]
+    });
+    let memory = objects
+        .flatten()
+        .map(object_memory_bytes)
+        .fold(0, usize::saturating_add);
+    written(page).saturating_add(u64::try_from(memory).unwrap_or(u64::MAX))
+}
+
 /// How many bytes something has as JSON.
 pub(super) fn written(value: &impl Serialize) -> u64 {
     struct Count(u64);
@@ -164,7 +178,7 @@ impl ServerHandler for Handler {
             match caller
                 .place
                 .as_ref()
-                .map_or(Ok(()), |place| place.weigh(written(&listed)))
+                .map_or(Ok(()), |place| place.weigh(weight(&listed)))
             {
                 Ok(()) => Ok(listed),
                 Err(failure) => {
@@ -215,5 +229,33 @@ impl ServerHandler for Handler {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aral_contract::document::json::memory_bytes;
+    use rmcp::model::{JsonObject, Tool};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_page_of_tools_weighs_what_its_schemas_take_in_memory() {
+        let schema = json!({ "anyOf": vec![json!({ "type": "string" }); 100] });
+        let Value::Object(members) = schema.clone() else {
+            panic!("{schema}");
+        };
+        let page = |input: JsonObject, output: JsonObject| {
+            let tool = Tool::new("name", "words", Arc::new(input)).with_raw_output_schema(Arc::new(output));
+            weight(&ListToolsResult::with_all_items(vec![tool]))
+        };
+        let none = JsonObject::new;
+        let memory = u64::try_from(memory_bytes(&schema)).unwrap();
+        assert!(memory > 10 * written(&schema));
+        for weighs in [page(members.clone(), none()), page(none(), members.clone())] {
+            assert!(weighs > memory, "{weighs}");
+        }
+        assert!(page(members.clone(), members) > 2 * memory);
     }
 }
