@@ -710,4 +710,10 @@ fn doctor_tells_of_a_lost_key_of_the_log_as_a_start_does() {
         std::fs::rename(&kept, &path).expect("a key");
         assert_eq!(doctor().1["status"], "ok", "{key}");
     }
+    // A failure that names no fix of its own has one all the same.
+    desk.write(&format!("{}/audit.pub.pem", setup::STATE), b"none");
+    let (code, check) = doctor();
+    assert_eq!((code, &check["status"]), (2, &json!("fail")), "{check}");
+    let fix = check["fix"].as_str().unwrap_or_default();
+    assert!(fix.contains("the next start writes it"), "{check}");
 }

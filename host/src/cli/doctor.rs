@@ -64,6 +64,12 @@ impl Check {
             ..Self::warn(name, detail, fix)
         }
     }
+
+    /// What failed, with the fix that it tells of itself, or else with this one.
+    pub(crate) fn failed(name: &'static str, failure: Failure, otherwise: impl Into<String>) -> Self {
+        let fix = failure.hint.filter(|hint| !hint.is_empty());
+        Self::fail(name, failure.message, fix.unwrap_or_else(|| otherwise.into()))
+    }
 }
 
 pub(crate) fn run(configured: Result<Configured, Failure>, output: &Output) -> Done {
@@ -81,12 +87,11 @@ pub(crate) fn run(configured: Result<Configured, Failure>, output: &Output) -> D
             all.push(audit::check(&configured));
             all.extend(serve::checks(&configured));
         }
-        Err(failure) => {
-            let fix = failure
-                .hint
-                .unwrap_or_else(|| "correct the file, or leave it out with another --config".to_owned());
-            all.push(Check::fail("configuration", failure.message, fix));
-        }
+        Err(failure) => all.push(Check::failed(
+            "configuration",
+            failure,
+            "correct the file, or leave it out with another --config",
+        )),
     }
     all.extend(checks::machine());
     all.push(checks::target());
@@ -115,7 +120,23 @@ fn human(checks: &[Check]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use aral_contract::Code;
+
     use super::*;
+
+    #[test]
+    fn a_failure_without_a_hint_has_the_fix_of_its_check() {
+        let failure = || Failure::new(Code::ConfigInvalid, "gone");
+        for (failure, fix) in [
+            (failure(), "bring it back"),
+            (failure().with_hint(""), "bring it back"),
+            (failure().with_hint("look below"), "look below"),
+        ] {
+            let check = Check::failed("a", failure, "bring it back");
+            assert_eq!((check.status, check.detail.as_str()), (Status::Fail, "gone"));
+            assert_eq!(check.fix.as_deref(), Some(fix));
+        }
+    }
 
     #[test]
     fn every_line_that_is_not_well_has_a_fix() {

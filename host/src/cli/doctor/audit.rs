@@ -23,27 +23,29 @@ pub(super) fn check(configured: &Configured) -> Check {
                 "aral.toml: state_dir = \"state\"",
             );
         }
-        Err(failure) => return Check::fail(NAME, failure.message, "give [audit] a place, or the host a state_dir"),
+        Err(failure) => return Check::failed(NAME, failure, "give [audit] a place, or the host a state_dir"),
     };
     let shown = places.dir.display();
     let is_there = match audit::is_there(&places.dir) {
         Ok(is_there) => is_there,
-        Err(failure) => {
-            let fix = failure
-                .hint
-                .unwrap_or_else(|| "name a folder that can be opened, [audit]: dir".to_owned());
-            return Check::fail(NAME, failure.message, fix);
-        }
+        Err(failure) => return Check::failed(NAME, failure, "name a folder that can be opened, [audit]: dir"),
     };
     if let Err(failure) = Audit::check_keys(&places) {
-        return Check::fail(NAME, failure.message, failure.hint.unwrap_or_default());
+        return Check::failed(
+            NAME,
+            failure,
+            "name files that can be read, [audit]: key_file, blinding_key_file",
+        );
     }
     if !is_there {
         return Check::ok(NAME, format!("`{shown}` is not there yet; the first host makes it"));
     }
     let trust = match audit::trust(&Trust { trust: Vec::new() }, configured) {
         Ok(trust) => trust,
-        Err(failure) => return Check::fail(NAME, failure.message, failure.hint.unwrap_or_default()),
+        Err(failure) => {
+            let fix = "put the public half of the log's key there again, or remove the file: the next start writes it";
+            return Check::failed(NAME, failure, fix);
+        }
     };
     match newest_checkpoint(&places.dir, &trust) {
         Ok(Some(newest)) => Check::ok(

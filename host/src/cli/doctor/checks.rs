@@ -46,12 +46,8 @@ pub(crate) fn manifests(configured: &Configured) -> Vec<Check> {
         all.push(one_manifest(path, &read, now));
         named.extend(read.ok().map(|verified| (path.clone(), verified)));
     }
-    all.extend(aral_host::refuse_older_issues(&named).err().map(|failure| {
-        let fix = failure
-            .hint
-            .unwrap_or_else(|| "name one of them alone in [manifests]".to_owned());
-        Check::fail("manifest", failure.message, fix)
-    }));
+    let refused = aral_host::refuse_older_issues(&named).err();
+    all.extend(refused.map(|failure| Check::failed("manifest", failure, "name one of them alone in [manifests]")));
     all
 }
 
@@ -83,11 +79,11 @@ fn one_manifest(path: &Path, read: &Result<Verified<ManifestBody>, Failure>, now
                 Check::ok("manifest", detail)
             }
         }
-        Err(failure) => {
-            let hint = failure.hint.clone();
-            let fix = hint.unwrap_or_else(|| format!("`aral manifest verify {shown}` says more"));
-            Check::fail("manifest", format!("`{shown}`: {}", failure.message), fix)
-        }
+        Err(failure) => Check::failed(
+            "manifest",
+            crate::cli::files::about(path, failure.clone()),
+            format!("`aral manifest verify {shown}` says more"),
+        ),
     }
 }
 

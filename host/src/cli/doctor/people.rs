@@ -60,7 +60,7 @@ fn one_persona(configured: &Configured, path: &Path) -> Check {
             "write one and sign it: `aral persona new`, `aral persona sign`",
         );
     }
-    let read = || Ok(persona::verify(&files::document(path)?, configured.trust(), now)?);
+    let read = || -> Result<_, Failure> { Ok(persona::verify(&files::document(path)?, configured.trust(), now)?) };
     match read() {
         Ok(verified) => {
             let days = days(now, verified.header.expires_at);
@@ -72,13 +72,11 @@ fn one_persona(configured: &Configured, path: &Path) -> Check {
                 Check::ok("persona", detail)
             }
         }
-        Err(failure) => {
-            let failure: Failure = failure;
-            let fix = failure
-                .hint
-                .unwrap_or_else(|| format!("`aral persona verify {shown}` says more"));
-            Check::fail("persona", format!("`{shown}`: {}", failure.message), fix)
-        }
+        Err(failure) => Check::failed(
+            "persona",
+            files::about(path, failure),
+            format!("`aral persona verify {shown}` says more"),
+        ),
     }
 }
 

@@ -35,12 +35,7 @@ pub(super) fn checks(configured: &Configured) -> Vec<Check> {
             ),
             Some(without) => Check::warn(NAME, without, GIVE_A_KEY),
         },
-        Err(failure) => {
-            let fix = failure
-                .hint
-                .unwrap_or_else(|| "correct [serve] in aral.toml".to_owned());
-            Check::fail(NAME, failure.message, fix)
-        }
+        Err(failure) => Check::failed(NAME, failure, "correct [serve] in aral.toml"),
     }];
     let now = SystemClock::new().now();
     all.extend(terms(&serve).iter().filter_map(|term| ending(term, now)));

@@ -135,10 +135,7 @@ fn variables(configured: &Configured) -> Option<Check> {
 }
 
 fn failed(name: &'static str, failure: Failure) -> Check {
-    let fix = failure
-        .hint
-        .unwrap_or_else(|| "docs/errors.md says what to do".to_owned());
-    Check::fail(name, failure.message, fix)
+    Check::failed(name, failure, "docs/errors.md says what to do")
 }
 
 #[cfg(test)]
