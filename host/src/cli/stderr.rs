@@ -68,14 +68,18 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 /// Writes one or more whole lines.
 pub(crate) fn write(lines: &[u8]) {
     if !HAS_THREAD.load(Ordering::Acquire) {
-        write_through(lines);
-    } else if !LINES.put(lines) {
-        counter!(LOG_LINES_DROPPED.name).increment(1);
+        return write_through(lines);
     }
+    count_lost(LINES.put(lines));
 }
 
 fn write_through(lines: &[u8]) {
-    let lost = progress::above(|| write_lines(&mut io::stderr().lock(), lines, &IS_CUT));
+    count_lost(progress::above(|| {
+        write_lines(&mut io::stderr().lock(), lines, &IS_CUT)
+    }));
+}
+
+fn count_lost(lost: u64) {
     if lost > 0 {
         counter!(LOG_LINES_DROPPED.name).increment(lost);
     }
@@ -95,8 +99,13 @@ fn write_lines(to: &mut (impl Write + AsFd), lines: &[u8], is_cut: &AtomicBool) 
     line_count(left)
 }
 
+/// Lines, each with its end. The last one may lack it.
+fn each(lines: &[u8]) -> impl Iterator<Item = &[u8]> {
+    lines.split_inclusive(|byte| *byte == b'\n')
+}
+
 fn line_count(lines: &[u8]) -> u64 {
-    lines.iter().map(|byte| u64::from(*byte == b'\n')).sum()
+    each(lines).map(|_| 1u64).sum()
 }
 
 /// Gives back what was refused. Another program that shares a terminal or a pipe may have said that writes there do not wait for room;
@@ -177,24 +186,27 @@ impl Lines {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there was room. Does not wait.
-    fn put(&self, line: &[u8]) -> bool {
-        let (line, end) = match beginning(line) {
-            Some(beginning) => (beginning, CUT_OFF),
-            None => (line, &[][..]),
-        };
+    /// For how many of them there was no room. Does not wait.
+    fn put(&self, lines: &[u8]) -> u64 {
+        let mut lost = 0u64;
         let mut waiting = self.lock();
-        let length = line.len().saturating_add(end.len());
-        let has_room = waiting.bytes.len().saturating_add(length) <= WAITING_BYTES_MAX;
-        if has_room {
-            waiting.bytes.extend_from_slice(line);
-            waiting.bytes.extend_from_slice(end);
-        } else {
-            waiting.lost = waiting.lost.saturating_add(1);
+        for line in each(lines) {
+            let (line, end) = match beginning(line) {
+                Some(beginning) => (beginning, CUT_OFF),
+                None => (line, &[][..]),
+            };
+            let length = line.len().saturating_add(end.len());
+            if waiting.bytes.len().saturating_add(length) <= WAITING_BYTES_MAX {
+                waiting.bytes.extend_from_slice(line);
+                waiting.bytes.extend_from_slice(end);
+            } else {
+                lost = lost.saturating_add(1);
+            }
         }
+        waiting.lost = waiting.lost.saturating_add(lost);
         drop(waiting);
         self.changed.notify_all();
-        has_room
+        lost
     }
 
     /// All that waits, once there is something, and how many lines were lost behind that.
@@ -337,13 +349,29 @@ mod tests {
         let lines = Lines::new();
         let half = vec![b'a'; WAITING_BYTES_MAX / 2];
         // Nobody takes anything meanwhile: whoever waited would wait for ever.
-        assert!(lines.put(&half) && lines.put(&half));
-        assert!(!lines.put(b"\n") && !lines.put(b"\n"));
+        assert_eq!((lines.put(&half), lines.put(&half)), (0, 0));
+        assert_eq!((lines.put(b"\n"), lines.put(b"\n")), (1, 1));
         assert!(!lines.end(Duration::ZERO), "much waits");
         assert_eq!(lines.take(), (half.repeat(2), 2));
         assert!(!lines.end(Duration::ZERO), "much is being written");
-        assert!(lines.put(b"b\n"), "there is room again");
+        assert_eq!(lines.put(b"b\n"), 0, "there is room again");
         assert_eq!(lines.take(), (b"b\n".to_vec(), 0));
+    }
+
+    #[test]
+    fn lines_that_are_written_at_once_are_lost_and_counted_one_by_one() {
+        let lines = Lines::new();
+        let half = [vec![b'a'; WAITING_BYTES_MAX / 2 - 1], b"\n".to_vec()].concat();
+        // The first half takes half of the room. The two short lines leave too little for the second half, and enough for the last line.
+        let few = [half.as_slice(), b"one\ntwo\n", half.as_slice(), b"three\n"].concat();
+        assert_eq!(lines.put(&few), 1);
+        let rest = vec![b'b'; WAITING_BYTES_MAX / 2 - "one\ntwo\nthree\n".len()];
+        assert_eq!(lines.put(&rest), 0, "that is all the room");
+        for (lost, count) in [("a\nb\nc\n", 3), ("a\nb", 2), ("a", 1), ("", 0)] {
+            assert_eq!(lines.put(lost.as_bytes()), count, "{lost:?}");
+        }
+        let kept = [half.as_slice(), b"one\ntwo\nthree\n", rest.as_slice()].concat();
+        assert!(lines.take() == (kept, 7), "they stand in their order");
     }
 
     #[test]
@@ -358,7 +386,7 @@ mod tests {
             (ascii.as_bytes(), ascii.as_bytes()[..LINE_BYTES_MAX].to_vec()),
         ] {
             let lines = Lines::new();
-            assert!(lines.put(line) && lines.put(b"next\n"));
+            assert_eq!((lines.put(line), lines.put(b"next\n")), (0, 0));
             let end = if kept == line { "" } else { "…\n" };
             let expected = [kept.as_slice(), end.as_bytes(), b"next\n"].concat();
             assert!(lines.take() == (expected, 0), "{:?}", line.first());
@@ -379,7 +407,7 @@ mod tests {
             });
         });
         let all: Vec<String> = (0..100).map(|number| format!("{number}\n")).collect();
-        assert!(all.iter().all(|line| lines.put(line.as_bytes())));
+        assert!(all.iter().all(|line| lines.put(line.as_bytes()) == 0));
         assert!(!lines.end(Duration::from_millis(1)), "the reader pauses");
         // From now on it does not.
         drop(go);
