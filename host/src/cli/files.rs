@@ -1,6 +1,6 @@
 //! Files that the user names on the command line: `aral_runtime::files` with messages for the user. It knows no format.
 
-use std::io::{self, Read as _};
+use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use aral_contract::document::{PublicKey, WrongHalf};
@@ -202,6 +202,38 @@ pub(crate) fn create_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     files::write_path(path, bytes, 0o600, Replace::Refuse).map_err(failure)
 }
 
+/// Takes the next piece of a file.
+pub(crate) type Put<'a> = &'a mut dyn FnMut(&[u8]) -> Result<(), Failure>;
+
+/// Makes a file that must not exist yet and that nobody else may read, out of what `fill` puts there piece by piece. It appears when
+/// it is whole, or never.
+pub(crate) fn stream_private<T>(path: &Path, fill: impl FnOnce(Put<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+    let written = files::stream_private(path, |file| {
+        let failed = |error: io::Error| refused("write", path, error);
+        let mut buffered = BufWriter::new(file);
+        let mut put = |piece: &[u8]| buffered.write_all(piece).map_err(failed);
+        let done = fill(&mut put).map_err(Unmade::Filling)?;
+        buffered.flush().map_err(failed).map_err(Unmade::Filling)?;
+        Ok(done)
+    });
+    written.map_err(|unmade| match unmade {
+        Unmade::File(error) => failure(error),
+        Unmade::Filling(failure) => failure,
+    })
+}
+
+/// Why a file did not come about: the file itself, or what goes into it.
+enum Unmade {
+    File(FilesError),
+    Filling(Failure),
+}
+
+impl From<FilesError> for Unmade {
+    fn from(error: FilesError) -> Self {
+        Self::File(error)
+    }
+}
+
 /// Writes a file, whole, in place of whatever has its name. A link there is replaced too, and what it leads to stays as it is.
 pub(crate) fn put(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     files::write_path(path, bytes, 0o644, Replace::Allow).map_err(failure)
@@ -343,6 +375,27 @@ mod tests {
         let twice = create_private(&private, b"other").unwrap_err();
         assert!(twice.hint.is_some() && text(&private).unwrap() == "k");
         assert!(refuse_existing(&private).is_err());
+    }
+
+    #[test]
+    fn a_file_that_comes_piece_by_piece_appears_whole_or_never() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let stopped = stream_private(&path, |put| {
+            put(b"one")?;
+            Err::<(), _>(Failure::new(Code::Cancelled, "enough"))
+        });
+        assert_eq!(stopped.unwrap_err().message, "enough");
+        assert!(is_absent(&path));
+        let written = stream_private(&path, |put| {
+            put(b"one")?;
+            put(b"two")?;
+            Ok(2)
+        });
+        assert_eq!((written.unwrap(), text(&path).unwrap().as_str()), (2, "onetwo"));
+        assert!(private_text(&path).is_ok());
+        let again = stream_private(&path, |_| -> Result<(), Failure> { panic!("it is there already") });
+        assert_eq!(again.unwrap_err(), exists(&path));
     }
 
     #[test]

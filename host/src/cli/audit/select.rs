@@ -1,11 +1,8 @@
 //! `aral audit query` and `export`: the records that somebody asks for, read from oldest to newest, one at a time.
 
-use std::io::{BufWriter, Write as _};
-
 use aral_audit::{Filter, query as records};
-use aral_contract::{Clock as _, Failure};
+use aral_contract::Clock as _;
 use aral_runtime::SystemClock;
-use aral_runtime::files::{self as machine_files, FilesError};
 use serde_json::json;
 
 use super::{folder, read_failure, words};
@@ -73,38 +70,19 @@ pub(super) fn query(arguments: &AuditQuery, configured: &Configured, output: &Ou
     }
 }
 
-/// Why an export ended early.
-enum Stopped {
-    File(FilesError),
-    Failure(Failure),
-}
-
-impl From<FilesError> for Stopped {
-    fn from(error: FilesError) -> Self {
-        Self::File(error)
-    }
-}
-
 /// Byte for byte, so that each line has the leaf that the log has.
 pub(super) fn export(arguments: &AuditExport, configured: &Configured, output: &Output) -> Done {
     let folder = folder(&arguments.place, configured)?;
     let found = records(&folder, filter(&arguments.which)).map_err(|error| read_failure(&error))?;
-    let written = machine_files::stream_private(&arguments.out, |file| {
-        let failed = |error: std::io::Error| Stopped::Failure(files::refused("write", &arguments.out, error));
-        let mut buffered = BufWriter::new(file);
+    let count = files::stream_private(&arguments.out, |put| {
         let mut count = 0u64;
         for found in found {
-            let (entry, _) = found.map_err(|error| Stopped::Failure(read_failure(&error)))?;
-            buffered.write_all(&entry.line).map_err(failed)?;
-            buffered.write_all(b"\n").map_err(failed)?;
+            let (entry, _) = found.map_err(|error| read_failure(&error))?;
+            put(&entry.line)?;
+            put(b"\n")?;
             count = count.saturating_add(1);
         }
-        buffered.flush().map_err(failed)?;
         Ok(count)
-    });
-    let count = written.map_err(|stopped| match stopped {
-        Stopped::File(error) => files::failure(error),
-        Stopped::Failure(failure) => failure,
     })?;
     output.answer(
         &format!("wrote {} (mode 0600): {count} records", arguments.out.display()),

@@ -1,12 +1,11 @@
 //! `aral memory export` and `import`: backups that one private key alone can read.
 
-use std::io::{BufWriter, Write as _};
 use std::path::Path;
 
 use aral_contract::{Code, Failure};
 use aral_host::operator::{ActProgress, Hidden, MemoryExport as Export, MemoryImport as Import, Tell};
 use aral_memory::backup::{BackupPrivateKey, BackupPublicKey};
-use aral_runtime::files::{self as machine_files, FilesError};
+use aral_runtime::files as machine_files;
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -18,48 +17,21 @@ use crate::cli::files;
 use crate::cli::output::{Done, Output};
 use crate::cli::progress::Progress;
 
-/// Either the file or what goes into it.
-enum Failed {
-    File(FilesError),
-    Export(Failure),
-}
-
-impl From<FilesError> for Failed {
-    fn from(error: FilesError) -> Self {
-        Self::File(error)
-    }
-}
-
-impl From<Failed> for Failure {
-    fn from(failed: Failed) -> Self {
-        match failed {
-            Failed::File(error) => files::failure(error),
-            Failed::Export(failure) => failure,
-        }
-    }
-}
-
 /// Makes the file of a backup that comes piece by piece.
 pub(super) fn write<T>(
     out: &Path,
     progress: &Progress,
     act: impl FnOnce(Tell<'_>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let written = machine_files::stream_private(out, |file| -> Result<_, Failed> {
-        let mut buffered = BufWriter::new(file);
-        let unwritten = |error: std::io::Error| files::refused("write", out, error);
-        let done = act(&mut |told| {
+    files::stream_private(out, |put| {
+        act(&mut |told| {
             progress.follow(&told);
             match told {
                 ActProgress::Progress { .. } => Ok(()),
-                ActProgress::Data(piece) => buffered.write_all(&piece).map_err(unwritten),
+                ActProgress::Data(piece) => put(&piece),
             }
-        });
-        let done = done.map_err(Failed::Export)?;
-        buffered.flush().map_err(unwritten).map_err(Failed::Export)?;
-        Ok(done)
-    });
-    Ok(written?)
+        })
+    })
 }
 
 pub(super) fn export(arguments: &MemoryExport, configured: &Configured, output: &Output) -> Done {
