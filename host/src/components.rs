@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use aral_capability::Entry;
-use aral_contract::failure::chain;
 use aral_contract::limits::{COMPONENT_BYTES_MAX, DOCUMENT_BYTES_MAX};
 use aral_contract::{Code, Failure};
 use aral_runtime::files::{self, FilesError};
@@ -20,7 +19,7 @@ pub(crate) struct Beside(Dir);
 
 impl Beside {
     pub(crate) fn of(manifest: &Path) -> Result<Self, Failure> {
-        let (folder, _name) = files::open_parent(manifest).map_err(|error| unreadable(&error))?;
+        let (folder, _name) = files::open_parent(manifest).map_err(disk::failure)?;
         Ok(Self(folder))
     }
 
@@ -39,23 +38,8 @@ impl Beside {
                 Failure::new(Code::ConfigInvalid, message)
                     .with_hint(format!("put it beside the manifest: components/{name}"))
             }
-            error => unreadable(&error),
+            error => disk::failure(error),
         })
-    }
-}
-
-pub(crate) fn unreadable(error: &FilesError) -> Failure {
-    Failure {
-        hint: disk::takes_no_writes(error).then(|| disk::MAKE_ROOM.to_owned()),
-        ..Failure::new(disk::code(error), chain(error))
-    }
-}
-
-/// What is wrong with a document, with the file that it is in: whoever named several must know which.
-pub(crate) fn in_file(path: &Path, failure: Failure) -> Failure {
-    Failure {
-        message: format!("`{}`: {}", path.display(), failure.message),
-        ..failure
     }
 }
 
@@ -69,5 +53,5 @@ pub(crate) fn in_table(table: &str, failure: Failure) -> Failure {
 
 pub(crate) fn read_document(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes_max = u64::try_from(DOCUMENT_BYTES_MAX).unwrap_or(u64::MAX);
-    files::read_path(path, bytes_max).map_err(|error| unreadable(&error))
+    files::read_path(path, bytes_max).map_err(disk::failure)
 }

@@ -1,9 +1,11 @@
-//! Whether a disk is what keeps something from being done, whatever came of that on the way up. It looks at no disk.
+//! What to say of a file that cannot be used, and whether a disk is what keeps something from being done, whatever came of that on the
+//! way up. It looks at no disk.
 
 use std::error::Error;
 use std::io;
 
-use aral_contract::Code;
+use aral_contract::failure::chain;
+use aral_contract::{Code, Failure};
 use aral_runtime::files::FilesError;
 
 /// What to do about one that takes no writes.
@@ -31,6 +33,19 @@ pub fn code(error: &FilesError) -> Code {
     }
 }
 
+/// Of a file that cannot be used: the cause, and the step that makes it one that can.
+pub fn failure(error: FilesError) -> Failure {
+    let hint = match &error {
+        FilesError::Exists { .. } => Some("choose another name, or remove the file first".to_owned()),
+        error if takes_no_writes(error) => Some(MAKE_ROOM.to_owned()),
+        error => error.fix(),
+    };
+    Failure {
+        hint,
+        ..Failure::new(code(&error), chain(&error))
+    }
+}
+
 /// What the system said.
 fn said(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
     let mut cause = Some(error);
@@ -46,6 +61,28 @@ fn said(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_told_of_with_the_step_that_mends_it() {
+        let mode = FilesError::Mode {
+            path: "/state".into(),
+            mode: 0o755,
+            wanted: "700",
+        };
+        let io = |kind: io::ErrorKind| FilesError::Io {
+            action: "write",
+            path: "/state".into(),
+            source: kind.into(),
+        };
+        for (error, code, hint) in [
+            (mode, Code::ConfigInvalid, Some("chmod 700 /state")),
+            (io(io::ErrorKind::StorageFull), Code::Unavailable, Some(MAKE_ROOM)),
+            (io(io::ErrorKind::PermissionDenied), Code::ConfigInvalid, None),
+        ] {
+            let failure = failure(error);
+            assert_eq!((failure.code, failure.hint.as_deref()), (code, hint), "{failure}");
+        }
+    }
 
     #[test]
     fn what_the_system_said_is_found_below_other_errors() {

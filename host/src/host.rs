@@ -20,7 +20,7 @@ use semver::{Version, VersionReq};
 
 use crate::audit::Audit;
 use crate::builder::HostBuilder;
-use crate::components::{Beside, Components, in_file, read_document};
+use crate::components::{Beside, Components, read_document};
 use crate::config::Taken;
 use crate::events::{EventBus, Notice};
 use crate::health::Places;
@@ -146,7 +146,7 @@ impl Host {
     pub fn register_manifest_file(&self, path: &Path) -> Result<Vec<Registered>, Failure> {
         let beside = Beside::of(path)?;
         let registered = self.register_manifest(&read_document(path)?, &|entry| beside.component(entry));
-        registered.map_err(|failure| in_file(path, failure))
+        registered.map_err(|failure| failure.in_file(path))
     }
 
     /// Registers a manifest whatever its signature. For development: each use is recorded and warned about.
@@ -174,7 +174,7 @@ impl Host {
         let beside = Beside::of(path)?;
         let document = read_document(path)?;
         let registered = self.dangerous_register_unsigned_manifest(&document, &|entry| beside.component(entry));
-        registered.map_err(|failure| in_file(path, failure))
+        registered.map_err(|failure| failure.in_file(path))
     }
 
     /// Withdraws one version of a capability; says whether it was there. Calls that are under way go on.

@@ -11,7 +11,7 @@ use aral_orchestration::budget::Refused;
 use aral_persona::{Persona, persona};
 use aral_runtime::files;
 
-use crate::components::{in_file, in_table, read_document};
+use crate::components::{in_table, read_document};
 use crate::host::Host;
 use crate::serials::{Locked, LockedUsed, PersonaSerials};
 
@@ -67,7 +67,7 @@ impl Host {
     pub fn session_of_file(&self, path: &Path, personas: Personas) -> Result<Session, Failure> {
         let persona = self.read_persona(path)?;
         let opened = self.session_if(Some(path), &persona, || self.believed(&persona, personas));
-        opened.map_err(|failure| in_file(path, failure))
+        opened.map_err(|failure| failure.in_file(path))
     }
 
     /// The same for a file that the configuration names: it names no second issue of a persona.
@@ -77,7 +77,7 @@ impl Host {
             let persona = self.believed(&document, personas)?;
             self.check_unchanged(&persona).map(|()| persona)
         });
-        opened.map_err(|failure| in_file(path, failure))
+        opened.map_err(|failure| failure.in_file(path))
     }
 
     /// Opens a session for the persona that is `believed`. Either is on record.

@@ -24,7 +24,6 @@ use aral_orchestration::budget::Refused;
 use aral_orchestration::{Dispatcher, Policy, Session};
 use aral_persona::{Persona, persona};
 
-use crate::components::in_file;
 use crate::config::Config;
 use crate::events::security;
 use crate::host::Host;
@@ -219,7 +218,7 @@ impl<'a> Renewal<'a> {
                 Named::Lapsed(session) => Ok(session),
             }
         });
-        taken.map_err(|failure| in_file(path, failure))
+        taken.map_err(|failure| failure.in_file(path))
     }
 
     fn propose(&self, path: &Path, persona: Persona) -> Result<Session, Failure> {

@@ -16,6 +16,8 @@ use cap_std::fs::Dir;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::disk;
+
 /// A file.
 #[derive(Clone, Copy)]
 struct Kept {
@@ -78,7 +80,7 @@ pub(crate) struct LockedUsed<'a> {
 
 impl SerialFile {
     pub(crate) fn open(state_dir: &Path) -> Result<Self, Failure> {
-        let folder = files::create_private_dir(state_dir).map_err(|error| crate::components::unreadable(&error))?;
+        let folder = files::create_private_dir(state_dir).map_err(disk::failure)?;
         Ok(Self {
             folder,
             path: state_dir.to_owned(),
@@ -266,6 +268,16 @@ mod tests {
 
     use super::*;
     use crate::testing::Fast;
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test opens a folder to others")]
+    fn a_folder_that_others_may_enter_is_refused_with_the_command_that_closes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(folder.path(), open).unwrap();
+        let refused = SerialFile::open(folder.path()).err().unwrap();
+        assert_eq!(refused.hint, Some(format!("chmod 700 {}", folder.path().display())));
+    }
 
     #[test]
     fn what_is_noted_is_read_by_the_next_and_damage_is_found() {

@@ -17,10 +17,10 @@ use aral_protocol::{
 };
 use aral_runtime::files;
 
-use crate::components::unreadable;
 use crate::config::Config;
 use crate::config::serve::{CallerConfig, IssuerConfig, JwksConfig, RedisConfig, ServeConfig};
 use crate::config::storage::Credential;
+use crate::disk;
 use crate::host::Host;
 use crate::personas::Personas;
 use crate::reload::{InForce, Renewal};
@@ -103,7 +103,7 @@ impl Host {
         let password = match &config.password {
             None => None,
             Some(Credential::File(path)) => {
-                let bytes = files::read_private(path, PASSWORD_BYTES_MAX).map_err(|error| unreadable(&error))?;
+                let bytes = files::read_private(path, PASSWORD_BYTES_MAX).map_err(disk::failure)?;
                 Some(SecretValue::new(bytes.trim_ascii_end().to_vec()))
             }
             Some(Credential::Environment(name)) => {

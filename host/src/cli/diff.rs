@@ -28,10 +28,10 @@ pub(crate) fn run(arguments: &arguments::Diff, output: &Output) -> Done {
 fn subject(path: &Path) -> Result<Subject, Failure> {
     let bytes = files::component(path)?;
     if bytes.trim_ascii_start().first() == Some(&b'{') {
-        let (_, body) = manifest::read_unbelieved(&bytes).map_err(|failure| files::about(path, failure))?;
+        let (_, body) = manifest::read_unbelieved(&bytes).map_err(|failure| failure.in_file(path))?;
         return Ok(Subject::Manifest(Box::new(body)));
     }
-    let inspection = session::inspect(&bytes).map_err(|failure| files::about(path, failure))?;
+    let inspection = session::inspect(&bytes).map_err(|failure| failure.in_file(path))?;
     Ok(Subject::Component(Box::new(inspection)))
 }
 

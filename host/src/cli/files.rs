@@ -4,10 +4,9 @@ use std::io::{self, BufWriter, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use aral_contract::document::{PublicKey, WrongHalf};
-use aral_contract::failure::chain;
 use aral_contract::limits::{COMPONENT_BYTES_MAX, DOCUMENT_BYTES_MAX};
 use aral_contract::{Code, Failure};
-use aral_host::disk;
+pub(crate) use aral_host::disk::failure;
 use aral_runtime::files::{self, FilesError, Replace};
 pub(crate) use aral_runtime::files::{Place, is_there};
 use zeroize::Zeroizing;
@@ -17,20 +16,7 @@ const TEXT_BYTES_MAX: u64 = 1 << 20;
 /// Largest input that is read before the limit of the call is known.
 const INPUT_BYTES_MAX: u64 = 64 << 20;
 
-/// What the user gets to read of a file that was refused.
-pub(crate) fn failure(error: FilesError) -> Failure {
-    let hint = match &error {
-        FilesError::Exists { .. } => Some("choose another name, or remove the file first".to_owned()),
-        error if disk::takes_no_writes(error) => Some(disk::MAKE_ROOM.to_owned()),
-        error => error.fix(),
-    };
-    Failure {
-        hint,
-        ..Failure::new(disk::code(&error), chain(&error))
-    }
-}
-
-/// The same where the system said no to `action`.
+/// What the user gets to read of a file, where the system said no to `action`.
 pub(crate) fn refused(action: &'static str, path: &Path, source: io::Error) -> Failure {
     failure(FilesError::Io {
         action,
@@ -43,14 +29,6 @@ pub(crate) fn refused(action: &'static str, path: &Path, source: io::Error) -> F
 pub(crate) fn unwritten(what: &str, error: &io::Error) -> Failure {
     Failure::new(Code::Unavailable, format!("{what} cannot be written: {error}"))
         .with_hint("make room where it goes, or have it go somewhere else")
-}
-
-/// A failure that is about what a file holds, with its name.
-pub(crate) fn about(path: &Path, failure: Failure) -> Failure {
-    Failure {
-        message: format!("`{}`: {}", path.display(), failure.message),
-        ..failure
-    }
 }
 
 /// Reads a component, or as much of a larger file as shows that it is one too many.
@@ -298,6 +276,8 @@ pub(crate) fn relative(folder: &Path, target: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use aral_host::disk;
+
     use super::*;
 
     #[test]

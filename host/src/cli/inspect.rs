@@ -12,7 +12,7 @@ use super::{files, session, text};
 
 pub(crate) fn run(arguments: &Inspect, output: &Output) -> Done {
     let bytes = files::component(&arguments.file)?;
-    let inspection = session::inspect(&bytes).map_err(|failure| files::about(&arguments.file, failure))?;
+    let inspection = session::inspect(&bytes).map_err(|failure| failure.in_file(&arguments.file))?;
     output.answer(&human(&inspection), &object(&inspection))?;
     Ok(Exit::Success)
 }

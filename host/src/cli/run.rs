@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Run, configured: &Configured, output: &Output) -> 
     let mut report =
         session::block_on(session::patiently(output, host.dangerous_run(&run, &input)))?.map_err(|failure| {
             match failure.code {
-                Code::ComponentInvalid => files::about(&arguments.file, failure),
+                Code::ComponentInvalid => failure.in_file(&arguments.file),
                 _other => worded(failure),
             }
         })?;

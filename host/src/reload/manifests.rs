@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::serials::{Known, replaced};
 use super::{InForce, Lapse, Manifest, lapsed};
-use crate::components::{Beside, in_file, in_table, read_document};
+use crate::components::{Beside, in_table, read_document};
 use crate::config::Config;
 use crate::host::{Host, Registered};
 
@@ -44,7 +44,7 @@ impl Manifests {
                 Err(error) => {
                     let there = lapsed(Kind::Manifest, &bytes, &error);
                     let Some(digest) = there.filter(|digest| in_force.manifests.contains(digest)) else {
-                        return Err(in_table("manifests", in_file(path, error.into())));
+                        return Err(in_table("manifests", Failure::from(error).in_file(path)));
                     };
                     named.lapse(path, digest, error.to_string());
                 }
@@ -85,7 +85,7 @@ impl Manifests {
         let mut admitted = Vec::new();
         for (path, manifest) in &self.believed {
             let new = admit(manifest, path, old, &registry, known);
-            admitted.extend(new.map_err(|failure| in_table("manifests", in_file(path, failure)))?);
+            admitted.extend(new.map_err(|failure| in_table("manifests", failure.in_file(path)))?);
         }
         Ok((registry, admitted))
     }
@@ -99,7 +99,7 @@ impl Host {
         for path in files {
             let bytes = read_document(path).map_err(|failure| in_table("manifests", failure))?;
             let verified = self.noting_refusal("manifest", || Ok(manifest::verify(&bytes, &trust, now)?));
-            let verified = verified.map_err(|failure| in_table("manifests", in_file(path, failure)))?;
+            let verified = verified.map_err(|failure| in_table("manifests", failure.in_file(path)))?;
             named.push((path.clone(), verified));
         }
         self.noting_refusal("manifest", || refuse_older_issues(&named))?;
@@ -109,7 +109,7 @@ impl Host {
                 let beside = Beside::of(path)?;
                 self.admit_manifest(manifest, &|entry| beside.component(entry))
             });
-            registered.extend(new.map_err(|failure| in_table("manifests", in_file(path, failure)))?);
+            registered.extend(new.map_err(|failure| in_table("manifests", failure.in_file(path)))?);
         }
         Ok(registered)
     }
@@ -147,7 +147,7 @@ pub fn refuse_older_issues(named: &[(PathBuf, Manifest)]) -> Result<(), Failure>
                     "aral.toml, [manifests]: name one of them, or give both one serial: `aral manifest sign FILE --key KEY.pem --serial {last}`"
                 );
                 let failure = Failure::new(Code::DocumentStale, message).with_hint(hint);
-                return Err(in_table("manifests", in_file(path, failure)));
+                return Err(in_table("manifests", failure.in_file(path)));
             }
             Err(other) => return Err(other.into()),
         }

@@ -2,6 +2,7 @@
 //! and, apart from those, a text for the operator's log.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -202,6 +203,15 @@ impl Failure {
         }
     }
 
+    /// With the file that it is about: whoever named several must know which.
+    #[must_use]
+    pub fn in_file(self, path: &Path) -> Self {
+        Self {
+            message: format!("`{}`: {}", path.display(), self.message),
+            ..self
+        }
+    }
+
     /// With the time after which the same call may succeed.
     #[must_use]
     pub fn with_retry_after(self, wait: Duration) -> Self {
@@ -275,6 +285,14 @@ mod tests {
         assert_eq!(texts.len(), Code::ALL.len());
         let failure = Failure::internal("/etc/shadow");
         assert!(!failure.to_string().contains("shadow"));
+    }
+
+    #[test]
+    fn a_failure_that_is_about_a_file_names_it_and_keeps_its_fix() {
+        let failure = Failure::new(Code::DocumentInvalid, "it is cut off").with_hint("write it anew");
+        let named = failure.clone().in_file(Path::new("/docs/one.json"));
+        let message = "`/docs/one.json`: it is cut off".to_owned();
+        assert_eq!(named, Failure { message, ..failure });
     }
 
     #[test]

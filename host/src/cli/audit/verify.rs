@@ -121,7 +121,7 @@ fn anchor(path: &Path, trust: &TrustStore) -> Result<Vec<u8>, Failure> {
                 .with_hint(
                     "`aral audit checkpoint > FILE` makes a checkpoint, `aral audit prove SEQ --out FILE` a receipt",
                 ),
-                _not_believed => files::about(path, failure),
+                _not_believed => failure.in_file(path),
             })
         }
     }

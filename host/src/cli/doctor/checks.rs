@@ -81,7 +81,7 @@ fn one_manifest(path: &Path, read: &Result<Verified<ManifestBody>, Failure>, now
         }
         Err(failure) => Check::failed(
             "manifest",
-            crate::cli::files::about(path, failure.clone()),
+            failure.clone().in_file(path),
             format!("`aral manifest verify {shown}` says more"),
         ),
     }

@@ -74,7 +74,7 @@ fn one_persona(configured: &Configured, path: &Path) -> Check {
         }
         Err(failure) => Check::failed(
             "persona",
-            files::about(path, failure),
+            failure.in_file(path),
             format!("`aral persona verify {shown}` says more"),
         ),
     }

@@ -101,7 +101,7 @@ fn find(source: &Path, runtime: &Runtime) -> Result<Found, Failure> {
         None => failure.with_hint("name a folder with a capability.toml, or that file; it names the component"),
         Some(_) => failure,
     })?;
-    let in_file = |error: ManifestError| files::about(&path, error.into());
+    let in_file = |error: ManifestError| Failure::from(error).in_file(&path);
     let source = CapabilityToml::parse(&text).map_err(in_file)?;
     let beside = |name: &str| -> PathBuf { path.with_file_name(name) };
     let component_path = beside(&source.component);
@@ -110,13 +110,13 @@ fn find(source: &Path, runtime: &Runtime) -> Result<Found, Failure> {
         Some(_) => failure,
     })?;
     // Looked at before it runs: what is no tool gets a clear word instead of a trap.
-    let inspection = session::inspect(&component).map_err(|failure| files::about(&component_path, failure))?;
+    let inspection = session::inspect(&component).map_err(|failure| failure.in_file(&component_path))?;
     let descriptor = match &source.described {
         Described::ByItself => session::block_on(async {
             let compiled = runtime.compile(&component, Metering::Metered).await;
             describe(runtime, &compiled.map_err(|error| compile_failure(&error))?).await
         })?
-        .map_err(|failure| files::about(&component_path, failure))?,
+        .map_err(|failure: Failure| failure.in_file(&component_path))?,
         Described::ByFile {
             title,
             description,

@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &ManifestSign, output: &Output) -> Done {
     let key = passphrase::private_key(&signing.key, &signing.passphrase)?;
     let place = files::place(&arguments.file)?;
     let (_, body) = manifest::read_unbelieved(place.bytes().unwrap_or_default())
-        .map_err(|failure| files::about(&arguments.file, failure))?;
+        .map_err(|failure| failure.in_file(&arguments.file))?;
     let now = SystemClock::new().now();
     let serial = super::serial(signing.serial, now)?;
     let expires_at = super::expiry(now, arguments.valid_days)?;

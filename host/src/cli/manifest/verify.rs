@@ -22,7 +22,7 @@ pub(crate) fn run(arguments: &ManifestVerify, configured: &Configured, output: &
     let trust = configured.trust_in(&arguments.trusting, Kind::Manifest)?;
     let now = SystemClock::new().now();
     let verified = manifest::verify(&files::document(&arguments.file)?, &trust, now)
-        .map_err(|error| files::about(&arguments.file, not_believed(&arguments.trusting, error)))?;
+        .map_err(|error| not_believed(&arguments.trusting, error).in_file(&arguments.file))?;
     let components = arguments.file.with_file_name(COMPONENTS);
     let admitted = session::registry().admit(&verified, &|entry| component(&components, entry))?;
     for (capability, warnings) in &admitted {

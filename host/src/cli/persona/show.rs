@@ -17,7 +17,7 @@ use crate::cli::{files, text};
 pub(crate) fn run(arguments: &PersonaShow, configured: &Configured, output: &Output) -> Done {
     let bytes = files::document(&arguments.file)?;
     let (header, body) =
-        persona::read_unbelieved(&bytes).map_err(|error| files::about(&arguments.file, Failure::from(error)))?;
+        persona::read_unbelieved(&bytes).map_err(|error| Failure::from(error).in_file(&arguments.file))?;
     let verified = persona::verify(&bytes, configured.trust(), SystemClock::new().now());
     let rows = agent_rows(&body, &configured.config.policy);
     let (standing, refused) = match &verified {

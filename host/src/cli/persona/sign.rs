@@ -13,7 +13,7 @@ use crate::cli::{files, manifest, passphrase};
 pub(crate) fn run(arguments: &PersonaSign, output: &Output) -> Done {
     let place = files::place(&arguments.file)?;
     let (_, body) = persona::read_unbelieved(place.bytes().unwrap_or_default())
-        .map_err(|error| files::about(&arguments.file, Failure::from(error)))?;
+        .map_err(|error| Failure::from(error).in_file(&arguments.file))?;
     let signing = &arguments.signing;
     let key = passphrase::private_key(&signing.key, &signing.passphrase)?;
     let now = SystemClock::new().now();

@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &PersonaVerify, configured: &Configured, output: &O
     let now = SystemClock::new().now();
     let bytes = files::document(&arguments.file)?;
     let verified = persona::verify(&bytes, &trust, now)
-        .map_err(|error| files::about(&arguments.file, not_believed(&arguments.trusting, error)))?;
+        .map_err(|error| not_believed(&arguments.trusting, error).in_file(&arguments.file))?;
     super::warn(&verified.body, output);
     let (header, id) = (&verified.header, &verified.body.id);
     let signer = verified.signer.map(|key| key.to_string()).unwrap_or_default();
