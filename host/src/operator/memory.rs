@@ -303,11 +303,99 @@ impl Operator {
             amount,
             refused: done.as_ref().err().map(ToString::to_string),
         };
-        Ok((done.map(|(answer, _)| answer).map_err(store_failure), noted))
+        let done = done.map(|(answer, _)| answer);
+        let done = done.map_err(|error| match name {
+            Some(name) => record_failure(namespace, name, operation, error),
+            None => store_failure(error),
+        });
+        Ok((done, noted))
     }
+}
+
+/// Why nothing was done with a record. The store does not name it, and whoever asked reads its name again, with the option that fits what
+/// is there.
+fn record_failure(namespace: &Namespace, name: &RecordName, operation: MemoryOperation, error: StoreError) -> Failure {
+    let shown = on_a_line(name.as_str());
+    let record = format!("the record `{shown}` in `{namespace}`");
+    match error {
+        StoreError::Precondition { version, .. } => {
+            let done = match operation {
+                MemoryOperation::Delete => "deleted",
+                MemoryOperation::Read | MemoryOperation::Write | MemoryOperation::List => "written",
+            };
+            let conflict =
+                |found: &str| Failure::new(Code::RecordConflict, format!("nothing was {done}: {record} {found}"));
+            match version {
+                Some(version) => conflict(&format!("has version {version}")).with_hint(format!(
+                    "see what it is: `aral memory get {namespace} {shown}`; if it is the one you mean: `--if-version {version}`"
+                )),
+                None => conflict("is not there"),
+            }
+        }
+        StoreError::Corrupt {
+            what: StoreError::RECORD,
+        } => Failure {
+            message: format!("{record} is damaged, or was changed by somebody else"),
+            ..store_failure(error)
+        },
+        other => store_failure(other),
+    }
+}
+
+/// A name may hold what would begin a line of its own.
+fn on_a_line(name: &str) -> String {
+    let mut shown = String::with_capacity(name.len());
+    for character in name.chars() {
+        if character.is_control() {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 pub(super) fn record_name(text: &str) -> Result<RecordName, Failure> {
     text.parse()
         .map_err(|error: aral_memory::record::RecordNameError| Failure::new(Code::InputInvalid, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_about_a_record_names_it_with_the_option_that_fits() {
+        let of =
+            |operation, error| record_failure(&"notes".parse().unwrap(), &"to\ndo".parse().unwrap(), operation, error);
+        let conflict = |operation, version| of(operation, StoreError::Precondition { index: 0, version });
+        let there = conflict(MemoryOperation::Write, Some(7));
+        assert_eq!(
+            there.message,
+            "nothing was written: the record `to\\u{a}do` in `notes` has version 7"
+        );
+        assert!(there.hint.unwrap().contains("`--if-version 7`"));
+        let gone = conflict(MemoryOperation::Delete, None);
+        assert_eq!(
+            gone.message,
+            "nothing was deleted: the record `to\\u{a}do` in `notes` is not there"
+        );
+        assert_eq!((gone.code, gone.hint), (Code::RecordConflict, None));
+        let unnamed = store_failure(StoreError::Corrupt {
+            what: StoreError::RECORD,
+        });
+        let damage = of(
+            MemoryOperation::Read,
+            StoreError::Corrupt {
+                what: StoreError::RECORD,
+            },
+        );
+        let what = unnamed.message.strip_prefix(StoreError::RECORD).unwrap();
+        let message = format!("the record `to\\u{{a}}do` in `notes`{what}");
+        assert_eq!(damage, Failure { message, ..unnamed });
+        assert_eq!(
+            of(MemoryOperation::Write, StoreError::Busy),
+            store_failure(StoreError::Busy)
+        );
+    }
 }

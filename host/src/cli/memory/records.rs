@@ -1,10 +1,8 @@
 //! `aral memory get`, `put`, `delete` and `list`.
 
-use aral_contract::id::Namespace;
 use aral_contract::{Code, Failure};
 use aral_host::operator as verb;
 use aral_memory::record::VALUE_BYTES_MAX;
-use aral_memory::{RecordName, StoreError};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -20,8 +18,7 @@ pub(super) fn get(arguments: &MemoryGet, desk: &mut Desk, output: &Output) -> Do
         namespace: namespace.clone(),
         name: name.as_str().to_owned(),
         reveal: arguments.show.reveal || arguments.show.out.is_some(),
-    });
-    let found = found.map_err(|failure| damaged(namespace, name, failure))?;
+    })?;
     let Some(record) = found else {
         let message = format!("there is no record `{}` in `{namespace}`", text::line(name.as_str()));
         return Err(Failure::new(Code::RecordUnknown, message)
@@ -58,7 +55,7 @@ pub(super) fn value(arguments: &MemoryPut) -> Result<Zeroizing<Vec<u8>>, Failure
 pub(super) fn put(arguments: &MemoryPut, value: Zeroizing<Vec<u8>>, desk: &mut Desk, output: &Output) -> Done {
     let (namespace, name) = (&arguments.namespace, &arguments.name);
     let bytes = value.len();
-    let written = desk.act(verb::MemoryPut {
+    let changed = desk.act(verb::MemoryPut {
         namespace: namespace.clone(),
         name: name.as_str().to_owned(),
         value: verb::Hidden::new(value),
@@ -66,8 +63,7 @@ pub(super) fn put(arguments: &MemoryPut, value: Zeroizing<Vec<u8>>, desk: &mut D
         classification: arguments.classification,
         if_absent: arguments.if_absent,
         if_version: arguments.if_version,
-    });
-    let changed = written.map_err(|failure| conflict("written", namespace, name, failure))?;
+    })?;
     let written = changed.done;
     let exit = output.changed(
         &format!(
@@ -97,12 +93,11 @@ pub(super) fn put(arguments: &MemoryPut, value: Zeroizing<Vec<u8>>, desk: &mut D
 
 pub(super) fn delete(arguments: &MemoryDelete, desk: &mut Desk, output: &Output) -> Done {
     let (namespace, name) = (&arguments.namespace, &arguments.name);
-    let deleted = desk.act(verb::MemoryDelete {
+    let changed = desk.act(verb::MemoryDelete {
         namespace: namespace.clone(),
         name: name.as_str().to_owned(),
         if_version: arguments.if_version,
-    });
-    let changed = deleted.map_err(|failure| conflict("deleted", namespace, name, failure))?;
+    })?;
     let was = changed.done;
     let shown = text::line(name.as_str());
     let words = match was {
@@ -114,40 +109,6 @@ pub(super) fn delete(arguments: &MemoryDelete, desk: &mut Desk, output: &Output)
         json!({"namespace": namespace, "name": name.as_str(), "deleted": was.is_some(), "classification": was}),
         changed.unrecorded.as_deref(),
     )
-}
-
-/// What the store found in place of what had to be there. It names no record; whoever typed the name reads it again, with the
-/// option that fits what is there.
-fn conflict(done: &str, namespace: &Namespace, name: &RecordName, failure: Failure) -> Failure {
-    let found = failure.message.split_once("the record ").map(|(_, found)| found);
-    let Some(found) = found.filter(|_| failure.code == Code::RecordConflict) else {
-        return damaged(namespace, name, failure);
-    };
-    let shown = text::line(name.as_str());
-    let message = format!("nothing was {done}: the record `{shown}` in `{namespace}` {found}");
-    // What may be lost of it stands behind that.
-    let version = found
-        .strip_prefix("has version ")
-        .and_then(|rest| rest.split(';').next());
-    let version = version.map(str::to_owned);
-    let worded = Failure { message, ..failure };
-    match version {
-        Some(version) => worded.with_hint(format!(
-            "see what it is: `aral memory get {namespace} {shown}`; if it is the one you mean: `--if-version {version}`"
-        )),
-        None => worded,
-    }
-}
-
-/// With the record that is damaged, which the store does not name either.
-fn damaged(namespace: &Namespace, name: &RecordName, failure: Failure) -> Failure {
-    match failure.message.strip_prefix(StoreError::RECORD) {
-        Some(what) => Failure {
-            message: format!("the record `{}` in `{namespace}`{what}", text::line(name.as_str())),
-            ..failure
-        },
-        None => failure,
-    }
 }
 
 /// Page by page: a namespace may hold more names than memory does.
@@ -218,53 +179,5 @@ impl<'a> Listing<'a> {
         let error = text::json(&failure_object(&failure).to_string()).into_owned();
         self.output.part(&format!("],\"error\":{error}}}\n"))?;
         Ok(Exit::of(failure.code))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use aral_host::storage::store_failure;
-
-    use super::*;
-
-    #[test]
-    fn a_conflict_names_the_record_and_the_option_that_fits() {
-        let conflict = |failure| conflict("written", &"notes".parse().unwrap(), &"todo".parse().unwrap(), failure);
-        let of = |version| conflict(store_failure(StoreError::Precondition { index: 0, version }));
-        let there = of(Some(7));
-        assert_eq!(
-            there.message,
-            "nothing was written: the record `todo` in `notes` has version 7"
-        );
-        let mut unrecorded = store_failure(StoreError::Precondition {
-            index: 0,
-            version: Some(7),
-        });
-        unrecorded
-            .message
-            .push_str("; and the record of that may be lost: the server ends");
-        let unrecorded = conflict(unrecorded);
-        assert_eq!(
-            unrecorded.message,
-            format!("{}; and the record of that may be lost: the server ends", there.message)
-        );
-        assert_eq!(unrecorded.hint, there.hint);
-        assert!(there.hint.unwrap().contains("`--if-version 7`"));
-        let gone = of(None);
-        assert_eq!(
-            gone.message,
-            "nothing was written: the record `todo` in `notes` is not there"
-        );
-        assert_eq!((gone.code, gone.hint), (Code::RecordConflict, None));
-        let damage = conflict(store_failure(StoreError::Corrupt {
-            what: StoreError::RECORD,
-        }));
-        assert_eq!(
-            damage.message,
-            "the record `todo` in `notes` is damaged, or was changed by somebody else"
-        );
-        assert!(damage.hint.unwrap().contains("`aral memory check`"));
-        let other = Failure::new(Code::Unavailable, "the record is busy");
-        assert_eq!(conflict(other).message, "the record is busy");
     }
 }
