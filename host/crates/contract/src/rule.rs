@@ -2,8 +2,11 @@
 //! from here, so that somebody who writes alerts finds all of them in one place. The code of a failure is a rule, too.
 
 macro_rules! rules {
-    ($($variant:ident = $word:literal, $help:literal;)*) => {
+    ($($variant:ident = $word:literal, $says:ident, $help:literal;)*) => {
         $(#[doc = $help] pub const $variant: &str = $word;)*
+
+        /// What the events of each say.
+        const SAYS: &[(&str, Says)] = &[$(($variant, Says::$says)),*];
 
         /// All of them with what happened, in the order of the documentation.
         #[cfg(test)]
@@ -12,72 +15,56 @@ macro_rules! rules {
 }
 
 rules! {
-    CONNECTIONS_ADDRESS = "connections.address", "an address opened more connections than one may have, and the next ones end at once";
-    HTTP_HOST = "http.host", "a request named a host under which its listener is not known, as a page sends one whose name was pointed at this machine";
-    HTTP_ORIGIN = "http.origin", "a page that is not listed tried to call";
-    MCP_SESSION = "mcp.session", "a caller named a session of MCP that belongs to another caller";
-    RATES_FAILURES = "rates.failures", "an address showed so many wrong credentials that none of it is looked at for a while";
-    RATES_REDIS_DOWN = "rates.redis_down", "the Redis that keeps the limits of several servers does not answer any more";
-    RATES_REDIS_UP = "rates.redis_up", "it answers again";
-    RATES_REDIS_CREDENTIALS = "rates.redis_credentials", "a configuration has another password or other authorities for Redis, and those of the start hold until a restart";
-    TLS_RELOAD = "tls.reload", "files of TLS were not taken, and their listener goes on with those that it has";
-    TLS_CERTIFICATE = "tls.certificate", "a listener shows a certificate that is not in its time";
-    TLS_OCSP = "tls.ocsp", "a listener has an OCSP response that is not in its time, and does not send it";
-    BREAKER_OPENED = "breaker.opened", "a capability keeps failing for a persona, and is not called for it for a while";
-    BREAKER_CLOSED = "breaker.closed", "it is called again";
-    PERSONA_OVERRIDE = "persona.override", "a document tried to take the place of a persona without being a newer issue that is signed";
-    DOCUMENT_LAPSED = "document.lapsed", "a document that the configuration names is not believed any more, and nothing runs under it";
-    OUTBOUND_CA_FILE = "outbound.ca_file", "a configuration has other authorities for the requests of the host, and those of the start hold until a restart, but for the keys of issuers";
-    EGRESS_CA_FILE = "egress.ca_file", "the same for the requests of guests, without exception";
-    VAULT_CA_FILE = "secrets.vault.ca_file", "the same for the server of secrets";
-    ELASTICSEARCH_CA_FILE = "audit.elasticsearch.ca_file", "the same for copies of the audit log";
-    OTLP_CA_FILE = "audit.otlp.ca_file", "the same for copies of the audit log";
-    TELEMETRY_CA_FILE = "telemetry.otlp.ca_file", "the same for traces and metrics";
-    MEMORY_EXPORT_BEGUN = "memory_export_begun", "everything in the store begins to go out into a backup";
-    MEMORY_EXPORTED = "memory_exported", "that ended: how much went out, and whether whole";
-    MEMORY_IMPORT_BEGUN = "memory_import_begun", "a backup begins to be read into the store";
-    MEMORY_IMPORTED = "memory_imported", "that ended: how much came in, and whether whole";
-    MEMORY_SALVAGE_BEGUN = "memory_salvage_begun", "what is left of a store that lost records begins to go out into a backup";
-    MEMORY_SALVAGED = "memory_salvaged", "that ended: how much went out, and how much is lost";
-    MEMORY_CHECK_BEGUN = "memory_check_begun", "every record begins to be looked at; says what is taken out, if anything is";
-    MEMORY_DAMAGED_DELETED = "memory_damaged_deleted", "a check took out a record that does not open; of a namespace without a name it says so once";
-    MEMORY_CHECKED = "memory_checked", "the check ended: what it found and took out, and whether it saw everything";
-    MEMORY_ROTATION_BEGUN = "memory_rotation_begun", "everything in the store begins to be sealed under another key, or in another epoch";
-    MEMORY_ROTATION_FAILED = "memory_rotation_failed", "that did not end, with the reason; who has the old keys can still open what was deleted";
-    MEMORY_EPOCH_MOVED = "memory_epoch_moved", "the file that says since when an epoch lasts is gone, or says something later than before";
-    MEMORY_KEY_UNFIT = "memory_key_unfit", "a new epoch began under a master key that a store is not opened with any more, with the reason; somebody may have a copy of the key";
-    DEVELOPMENT_ONLY = "development_only", "something was done that only development allows, such as to take a persona that nobody signed";
+    CONNECTIONS_ADDRESS = "connections.address", Seen, "an address opened more connections than one may have, and the next ones end at once";
+    HTTP_HOST = "http.host", Seen, "a request named a host under which its listener is not known, as a page sends one whose name was pointed at this machine";
+    HTTP_ORIGIN = "http.origin", Seen, "a page that is not listed tried to call";
+    MCP_SESSION = "mcp.session", Seen, "a caller named a session of MCP that belongs to another caller";
+    RATES_FAILURES = "rates.failures", Seen, "an address showed so many wrong credentials that none of it is looked at for a while";
+    RATES_REDIS_DOWN = "rates.redis_down", Seen, "the Redis that keeps the limits of several servers does not answer any more";
+    RATES_REDIS_UP = "rates.redis_up", Seen, "it answers again";
+    RATES_REDIS_CREDENTIALS = "rates.redis_credentials", Done, "a configuration has another password or other authorities for Redis, and those of the start hold until a restart";
+    TLS_RELOAD = "tls.reload", Seen, "files of TLS were not taken, and their listener goes on with those that it has";
+    TLS_CERTIFICATE = "tls.certificate", Seen, "a listener shows a certificate that is not in its time";
+    TLS_OCSP = "tls.ocsp", Seen, "a listener has an OCSP response that is not in its time, and does not send it";
+    BREAKER_OPENED = "breaker.opened", Done, "a capability keeps failing for a persona, and is not called for it for a while";
+    BREAKER_CLOSED = "breaker.closed", Done, "it is called again";
+    PERSONA_OVERRIDE = "persona.override", Seen, "a document tried to take the place of a persona without being a newer issue that is signed";
+    DOCUMENT_LAPSED = "document.lapsed", Seen, "a document that the configuration names is not believed any more, and nothing runs under it";
+    OUTBOUND_CA_FILE = "outbound.ca_file", Done, "a configuration has other authorities for the requests of the host, and those of the start hold until a restart, but for the keys of issuers";
+    EGRESS_CA_FILE = "egress.ca_file", Done, "the same for the requests of guests, without exception";
+    VAULT_CA_FILE = "secrets.vault.ca_file", Done, "the same for the server of secrets";
+    ELASTICSEARCH_CA_FILE = "audit.elasticsearch.ca_file", Done, "the same for copies of the audit log";
+    OTLP_CA_FILE = "audit.otlp.ca_file", Done, "the same for copies of the audit log";
+    TELEMETRY_CA_FILE = "telemetry.otlp.ca_file", Done, "the same for traces and metrics";
+    MEMORY_EXPORT_BEGUN = "memory_export_begun", Done, "everything in the store begins to go out into a backup";
+    MEMORY_EXPORTED = "memory_exported", Done, "that ended: how much went out, and whether whole";
+    MEMORY_IMPORT_BEGUN = "memory_import_begun", Done, "a backup begins to be read into the store";
+    MEMORY_IMPORTED = "memory_imported", Done, "that ended: how much came in, and whether whole";
+    MEMORY_SALVAGE_BEGUN = "memory_salvage_begun", Done, "what is left of a store that lost records begins to go out into a backup";
+    MEMORY_SALVAGED = "memory_salvaged", Done, "that ended: how much went out, and how much is lost";
+    MEMORY_CHECK_BEGUN = "memory_check_begun", Done, "every record begins to be looked at; says what is taken out, if anything is";
+    MEMORY_DAMAGED_DELETED = "memory_damaged_deleted", Done, "a check took out a record that does not open; of a namespace without a name it says so once";
+    MEMORY_CHECKED = "memory_checked", Done, "the check ended: what it found and took out, and whether it saw everything";
+    MEMORY_ROTATION_BEGUN = "memory_rotation_begun", Done, "everything in the store begins to be sealed under another key, or in another epoch";
+    MEMORY_ROTATION_FAILED = "memory_rotation_failed", Done, "that did not end, with the reason; who has the old keys can still open what was deleted";
+    MEMORY_EPOCH_MOVED = "memory_epoch_moved", Done, "the file that says since when an epoch lasts is gone, or says something later than before";
+    MEMORY_KEY_UNFIT = "memory_key_unfit", Done, "a new epoch began under a master key that a store is not opened with any more, with the reason; somebody may have a copy of the key";
+    DEVELOPMENT_ONLY = "development_only", Done, "something was done that only development allows, such as to take a persona that nobody signed";
 }
 
-/// Whether events of a rule say what was done, and not that somebody failed or was refused. Each of them is recorded, however many
-/// there are: strangers cause none, and whoever does has something else recorded or done each time.
+/// What events of a rule say.
+#[derive(PartialEq, Eq)]
+enum Says {
+    /// What was done. Each of them is recorded, however many there are: strangers cause none, and whoever does has something else recorded
+    /// or done each time.
+    Done,
+    /// That somebody failed or was refused, or how something stands. Those that are like each other are counted.
+    Seen,
+}
+
+/// Whether each event of a rule is recorded, however many there are.
 pub fn is_act(rule: &str) -> bool {
-    matches!(
-        rule,
-        RATES_REDIS_CREDENTIALS
-            | BREAKER_OPENED
-            | BREAKER_CLOSED
-            | OUTBOUND_CA_FILE
-            | EGRESS_CA_FILE
-            | VAULT_CA_FILE
-            | ELASTICSEARCH_CA_FILE
-            | OTLP_CA_FILE
-            | TELEMETRY_CA_FILE
-            | MEMORY_EXPORT_BEGUN
-            | MEMORY_EXPORTED
-            | MEMORY_IMPORT_BEGUN
-            | MEMORY_IMPORTED
-            | MEMORY_SALVAGE_BEGUN
-            | MEMORY_SALVAGED
-            | MEMORY_CHECK_BEGUN
-            | MEMORY_DAMAGED_DELETED
-            | MEMORY_CHECKED
-            | MEMORY_ROTATION_BEGUN
-            | MEMORY_ROTATION_FAILED
-            | MEMORY_EPOCH_MOVED
-            | MEMORY_KEY_UNFIT
-            | DEVELOPMENT_ONLY
-    )
+    SAYS.contains(&(rule, Says::Done))
 }
 
 #[cfg(test)]
