@@ -4,11 +4,12 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use aral_benches::resident::mebibytes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::SPARE;
 use crate::client::Client;
 use crate::server::{self, Server};
-use crate::{SPARE, mebibytes};
 
 /// After that long without a request a connection is one on which nothing happens.
 const REST: Duration = Duration::from_secs(4);

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aral_benches::governed::{CAPABILITY, Documents};
-use aral_benches::{INPUT, echo_http_component};
+use aral_benches::{INPUT, echo_http_component, resident};
 use aral_contract::Digest;
 use rustls::ClientConfig;
 use serde_json::Value;
@@ -164,13 +164,7 @@ impl Server {
 
     /// Memory that is resident now.
     pub(crate) fn resident_bytes(&self) -> Result<u64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line
-            .context("no VmRSS: the server has ended")?
-            .trim()
-            .trim_end_matches(" kB");
-        Ok(kilobytes.trim().parse::<u64>()? * 1024)
+        resident::of(self.child.id())
     }
 
     /// Time of processors that it has used so far.

@@ -5,10 +5,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use aral_benches::resident::mebibytes;
 
 use crate::drive::{Driven, Pace, drive};
 use crate::server::{self, Server};
-use crate::{CONNECTIONS, SPARE, USUAL_LOAD, WARM, mebibytes, median, milliseconds};
+use crate::{CONNECTIONS, SPARE, USUAL_LOAD, WARM, median, milliseconds};
 
 /// How long what the server can do at most is measured.
 const SATURATION: Duration = Duration::from_secs(10);
