@@ -7,7 +7,7 @@ use aral_contract::metric::{
     AUDIT_QUEUE, AUDIT_SINK_LAG, AUDIT_UNSIGNED, AUDIT_UNSYNCED, AUDIT_WRITABLE, AUTHENTICATION_FAILURES, CALL_SECONDS,
     CALL_STAGE_SECONDS, CALLS, CALLS_RUNNING, CALLS_RUNNING_MAX, CALLS_WAITING, CALLS_WAITING_MAX, DENIALS,
     HTTP_CONNECTIONS, HTTP_REQUESTS, HTTP_REQUESTS_RUNNING, Metric, POOL_INSTANCES, POOL_INSTANCES_MAX, PROCESS_CPU,
-    PROCESS_RESIDENT, RATE_LIMITED,
+    PROCESS_RESIDENT, PROCESS_START, RATE_LIMITED,
 };
 use serde::Serialize;
 
@@ -116,9 +116,13 @@ impl Figures {
     }
 }
 
-/// Whether a server that was started anew counted `now`: what one counts never gets less. Series of one metric belong together, so that
-/// none of them may be compared with what the server before had counted.
+/// Whether a server that was started anew counted `now`: it began later, in whole seconds, or what one counts got less, which it never
+/// does. Series of one metric belong together, so that none of them may be compared with what the server before had counted.
 fn is_another(before: &Samples, now: &Samples) -> bool {
+    let [began, begins] = [before, now].map(|samples| samples.sum(PROCESS_START.name));
+    if began > 0.0 && begins > began {
+        return true;
+    }
     let totals = [CALLS, HTTP_REQUESTS, DENIALS, RATE_LIMITED, PROCESS_CPU].map(|metric| metric.name.to_owned());
     let mut names = totals
         .into_iter()
@@ -309,6 +313,15 @@ pub(super) mod tests {
         let figures = Figures::between(&histogram(100, 100), &histogram(90, 101), Duration::from_secs(1));
         let p99 = figures.seconds.p99_ms.unwrap();
         assert!(p99 > 100.0 && p99 < 200.0, "{p99}");
+        // A server that is asked for the first time after it has counted more than the one before.
+        let began = |at: u64, calls: u64| {
+            let calls = format!("aral_calls_total{{capability=\"a\",code=\"ok\"}} {calls}\n");
+            Samples::parse(&format!("process_start_time_seconds {at}\n{calls}"))
+        };
+        for (begins, rate) in [(1000, 2.0), (1001, 12.0)] {
+            let figures = Figures::between(&began(1000, 10), &began(begins, 12), Duration::from_secs(1));
+            assert_eq!(figures.calls_per_second, rate, "{begins}");
+        }
         let idle = Figures::between(&now, &now, Duration::ZERO);
         assert_eq!((idle.calls_per_second, idle.seconds), (0.0, Quantiles::default()));
         let empty = Figures::between(&Samples::default(), &Samples::default(), Duration::from_secs(1));
