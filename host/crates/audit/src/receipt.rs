@@ -177,7 +177,7 @@ pub fn check(receipt: &[u8], trust: &TrustStore) -> Result<Checked, ReceiptError
     if found != SCHEMA {
         return Err(ReceiptError::WrongKind(found.chars().take(64).collect()));
     }
-    let shape = |error: serde_json::Error| ReceiptError::Shape(error.to_string());
+    let shape = |error: serde_json::Error| ReceiptError::Shape(json::unquoted(&error));
     let receipt: Receipt = serde_json::from_value(value).map_err(shape)?;
     let document = json::canonical(&receipt.checkpoint).map_err(ReceiptError::Json)?;
     let checkpoint = Checkpoint::verify(&document, trust).map_err(ReceiptError::Checkpoint)?;

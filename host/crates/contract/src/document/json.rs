@@ -29,6 +29,9 @@ const VALUE_BYTES: usize = std::mem::size_of::<Value>();
 /// What an object takes besides, once it has a member: room for several is made at once.
 const OBJECT_BYTES: usize = 11 * (VALUE_BYTES + std::mem::size_of::<String>());
 
+/// Characters of the name of a member that are shown, of one that is not taken.
+const NAME_SHOWN_MAX: usize = 64;
+
 struct Strict<'room> {
     depth_left: usize,
     /// Bytes of memory that the rest may take.
@@ -124,7 +127,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
                 Entry::Occupied(there) => {
                     return Err(de::Error::custom(format_args!(
                         "duplicate key `{}`",
-                        there.key().escape_debug()
+                        beginning(there.key())
                     )));
                 }
             }
@@ -154,10 +157,21 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
     Ok(value)
 }
 
+/// The beginning of the name of a member, as it may stand in a message: somebody else wrote it, and it may be as long as the text.
+fn beginning(name: &str) -> String {
+    let shown: String = name.chars().take(NAME_SHOWN_MAX).collect();
+    let more = if shown.len() < name.len() { "…" } else { "" };
+    format!("{}{more}", shown.escape_debug())
+}
+
 /// What the library says of a value that does not fit, without the text that it quotes from there. That may be a part of what nobody
-/// else may read, and has no place in a log or an answer.
+/// else may read, and has no place in a log or an answer. The name of a member that is not known is no such text; its beginning is
+/// shown, since somebody may have mistyped it.
 pub fn unquoted(error: &serde_json::Error) -> String {
     let said = error.to_string();
+    if let Some((what, name, known)) = unknown(&said) {
+        return format!("{what}{}{known}", beginning(name));
+    }
     let quoted = said
         .split_once("string \"")
         .and_then(|(before, rest)| Some((before, rest.rsplit_once("\", expected ")?.1)));
@@ -165,6 +179,17 @@ pub fn unquoted(error: &serde_json::Error) -> String {
         Some((before, expected)) => format!("{before}a string, expected {expected}"),
         None => said,
     }
+}
+
+/// The parts of what the library says of a name that it does not know: what is before the name, the name, and what is behind it.
+fn unknown(said: &str) -> Option<(&str, &str, &str)> {
+    let (what, rest) = ["unknown field `", "unknown variant `"]
+        .iter()
+        .find_map(|what| Some((*what, said.strip_prefix(what)?)))?;
+    // The name may hold the same words. What is known is written in this program, and does not.
+    let end = rest.rfind("`, expected ").or_else(|| rest.rfind("`, there are no "))?;
+    let (name, known) = rest.split_at_checked(end)?;
+    Some((what, name, known))
 }
 
 /// About what a value takes in memory, in bytes. It goes as deep as the value does, which came from a text of bounded depth.
@@ -285,6 +310,42 @@ mod tests {
             let error = serde_json::from_str::<Vec<u64>>(text).unwrap_err();
             let shown = unquoted(&error);
             assert!(shown.starts_with(said) && !shown.contains("hunter2"), "{shown}");
+        }
+    }
+
+    #[test]
+    fn of_a_name_that_is_not_taken_the_beginning_is_shown_and_no_more() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct One {
+            kind: Kind,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Kind {
+            Tool,
+        }
+        let taken: One = serde_json::from_str(r#"{"kind":"tool"}"#).unwrap();
+        assert!(matches!(taken.kind, Kind::Tool));
+        let said = |text: &str| unquoted(&serde_json::from_str::<One>(text).unwrap_err());
+        for (text, words) in [
+            (r#"{"kinds":1}"#, "unknown field `kinds`, expected `kind` at line 1"),
+            (r#"{"kind":"tol"}"#, "unknown variant `tol`, expected `tool` at line 1"),
+            (r#"{"a\nb":1}"#, "unknown field `a\\nb`, expected `kind` at line 1"),
+        ] {
+            let said = said(text);
+            assert!(said.starts_with(words), "{said}");
+        }
+        // Whatever it holds, it is no more than a name.
+        for inside in ["x", "`, expected `y", "string \\\", expected z", "`, there are no "] {
+            let long = inside.repeat(1000);
+            for text in [format!(r#"{{"{long}":1}}"#), format!(r#"{{"kind":"{long}"}}"#)] {
+                let said = said(&text);
+                assert!(said.len() < 300 && said.contains("…`, expected `"), "{said}");
+            }
+            let twice = parse(format!(r#"{{"{long}":1,"{long}":2}}"#).as_bytes()).unwrap_err();
+            let twice = twice.to_string();
+            assert!(twice.len() < 300 && twice.contains("…` at line 1"), "{twice}");
         }
     }
 
