@@ -400,6 +400,15 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_leads_nowhere_is_no_place_for_a_new_document() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::os::unix::fs::symlink(at("nothing"), at("dangling")).unwrap();
+        assert_eq!(place_or_free(&at("dangling")).unwrap_err(), exists(&at("dangling")));
+        assert!(place_or_free(&at("nothing")).unwrap().bytes().is_none());
+    }
+
+    #[test]
     fn a_folder_that_cannot_be_opened_is_none_that_is_not_there() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);

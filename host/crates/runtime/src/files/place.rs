@@ -32,9 +32,12 @@ impl Place {
         })
     }
 
-    /// That of a file that is still to be made.
+    /// That of a file that is still to be made. A link has the name already, also one that leads nowhere.
     pub fn free(path: &Path) -> Result<Self, FilesError> {
         let (dir, name) = open_parent(path)?;
+        if dir.symlink_metadata(&name).is_ok() {
+            return Err(FilesError::Exists { path: path.to_owned() });
+        }
         Ok(Self {
             dir,
             name,
