@@ -1,7 +1,7 @@
 //! `aral explain`: the three yeses as a table. It decides nothing: it shows what the dispatch would decide.
 
 use aral_contract::Failure;
-use aral_orchestration::authorize::{Answer, Change, Decision, Document, LimitRow, Row, Verdict, WhyNot};
+use aral_orchestration::authorize::{Answer, Change, Decision, Document, LimitRow, Lowered, Row, Verdict, WhyNot};
 use aral_orchestration::budget::TermRow;
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{ContentArrangement, Table};
@@ -38,6 +38,7 @@ pub(crate) fn run(arguments: &Explain, configured: &Configured, output: &Output)
     let mut object = json!({"decision": decision, "granted": decision.is_allowed()});
     let mut shown = human(decision);
     if let Some(why_not) = &why_not {
+        shown.push_str(&lowered(&why_not.lowered));
         shown.push_str(&changes(why_not));
         report::insert(
             &mut object,
@@ -156,6 +157,23 @@ fn agent(rows: &[TermRow]) -> String {
     table.to_string()
 }
 
+/// Numbers that one document lowers, with the one that holds.
+fn lowered(numbers: &[Lowered]) -> String {
+    if numbers.is_empty() {
+        return String::new();
+    }
+    let mut shown = "numbers that one document lowers, and the line that would raise each:\n".to_owned();
+    for one in numbers {
+        let (name, by) = (one.name, one.by.as_str());
+        let (granted, otherwise) = (one.granted, one.otherwise);
+        shown.push_str(&format!(
+            "  {name} = {granted}, and not {otherwise}, by the {by}: {}\n",
+            one.line
+        ));
+    }
+    shown
+}
+
 /// What would have to change, for a person to decide.
 fn changes(why_not: &WhyNot) -> String {
     if why_not.allowed && why_not.rest.is_empty() {
@@ -254,6 +272,20 @@ mod tests {
                 && shown.contains(":\n  persona, constraints: a\nthen sign the persona"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn a_number_that_is_lowered_is_shown_with_whose_word_holds() {
+        assert_eq!(lowered(&[]), "");
+        let shown = lowered(&[Lowered {
+            name: "wall_ms",
+            granted: 10,
+            by: Document::Policy,
+            otherwise: 20,
+            line: "aral.toml, [policy.limits]: wall_ms = 20".to_owned(),
+        }]);
+        let line = ":\n  wall_ms = 10, and not 20, by the policy: aral.toml, [policy.limits]: wall_ms = 20\n";
+        assert!(shown.ends_with(line), "{shown}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::budget::{Never, TermRow, Terms, agent_rows, never};
 use crate::policy::Policy;
 pub use row::{Answer, Missing, Party, Row, Subject, Verdict};
 use weigh::Weighing;
-pub use why_not::{Change, Document, WhyNot};
+pub use why_not::{Change, Document, Lowered, WhyNot};
 
 /// The decision about one capability for one persona under one policy.
 #[derive(Debug, Clone, Serialize)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use aral_contract::CapabilityId;
 use aral_contract::id::TierName;
 use aral_contract::quote::quoted;
 
@@ -56,6 +57,16 @@ pub(crate) fn policy_number(tier: Option<&TierName>, name: &str, number: u64) ->
         Some(tier) => format!("aral.toml, [policy.tier.{tier}]: {name} = {number}"),
         None => format!("aral.toml, [policy.agent]: {name} = {number}"),
     }
+}
+
+/// The line with which the most that one capability gets of a limit is another number.
+pub(super) fn ceiling(capability: &CapabilityId, name: &str, number: u64) -> String {
+    format!("aral.toml, [policy.capability.{capability}.limits]: {name} = {number}")
+}
+
+/// The line with which a manifest asks for this much of a limit.
+pub(super) fn manifest_limit(name: &str, number: u64) -> String {
+    format!("capability.toml, [limits]: {name} = {number}")
 }
 
 /// The lines that would have prevented a loss.

@@ -3,6 +3,7 @@
 //! other. What is left is needed, every piece of it. Nothing here changes anything.
 
 mod changes;
+mod lowered;
 mod wanted;
 
 use aral_capability::manifest::Entry;
@@ -18,6 +19,7 @@ use super::lines;
 use super::row::{Row, Verdict};
 use crate::budget::taken_of;
 use crate::policy::{AgentLimits, Policy, PolicyParts};
+pub use lowered::Lowered;
 
 /// Which document a change belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -29,6 +31,17 @@ pub enum Document {
     Persona,
     /// The section `[policy]` of aral.toml.
     Policy,
+}
+
+impl Document {
+    /// Its word in texts.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Manifest => "manifest",
+            Self::Persona => "persona",
+            Self::Policy => "policy",
+        }
+    }
 }
 
 /// One line to add.
@@ -51,11 +64,22 @@ pub struct WhyNot {
     pub changes: Vec<Change>,
     /// Where it is a yes: what would give a call the rest of the permissions that the manifest asks for, of which it gets a part.
     pub rest: Vec<Change>,
+    /// Limits of a call, and numbers of its agent, that one document lowers. None of them keeps a call from being let through, unless a
+    /// change says so.
+    pub lowered: Vec<Lowered>,
 }
 
 /// Finds the smallest change with which this entry may be called, and the call may do what is `wanted` besides what the
 /// entry asks for.
 pub fn why_not(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permissions) -> WhyNot {
+    let decision = authorize(entry, Digest::of(b""), persona, policy);
+    WhyNot {
+        lowered: lowered::of(&decision, policy),
+        ..smallest(entry, persona, policy, wanted)
+    }
+}
+
+fn smallest(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permissions) -> WhyNot {
     let Some(added) = wanted::added(entry, wanted) else {
         return WhyNot::default();
     };

@@ -29,6 +29,10 @@ fn entry(permissions: &Json) -> Entry {
 }
 
 fn found_with(permissions: &Json, persona: Json, policy: &str, wanted: Json) -> WhyNot {
+    found_of(&entry(permissions), persona, policy, wanted)
+}
+
+fn found_of(entry: &Entry, persona: Json, policy: &str, wanted: Json) -> WhyNot {
     let wanted = serde_json::from_value(wanted).unwrap();
     let mut document = json!({
         "schema": "aral.persona/v1", "serial": 1, "issued_at": "2026-01-01T00:00:00Z",
@@ -42,7 +46,7 @@ fn found_with(permissions: &Json, persona: Json, policy: &str, wanted: Json) -> 
     let persona = dangerous_accept_unsigned(Kind::Persona, document.to_string().as_bytes(), now).unwrap();
     let raw: RawPolicy = toml::from_str(policy).unwrap();
     let policy = Policy::resolve(raw, &"/etc".parse::<AbsolutePath>().unwrap()).unwrap();
-    why_not(&entry(permissions), &persona, &policy, &wanted)
+    why_not(entry, &persona, &policy, &wanted)
 }
 
 fn check(permissions: Json, persona: Json, policy: &str, expected: &[&str]) {
@@ -426,4 +430,38 @@ fn no_manifest_is_proposed_that_lists_more_than_a_host_takes() {
     assert!(!fits.allowed && fits.changes.len() == 1, "{fits:?}");
     let full = found(SECRETS_MAX);
     assert!(!full.allowed && full.changes.is_empty(), "{full:?}");
+}
+
+#[test]
+fn a_number_that_one_document_lowers_is_told_with_its_line() {
+    let mut entry = entry(&json!({}));
+    // The default of `log_bytes`, and of `input_bytes` more than that, which the policy gives.
+    let asked = json!({"fuel": 2_000_000_000, "wall_ms": 1000, "log_bytes": 65_536, "input_bytes": 2_000_000});
+    entry.limits = serde_json::from_value(asked).unwrap();
+    let persona = json!({"constraints": {
+        "rate_limits": {"requests_per_minute": 20, "requests_per_hour": 5}, "max_reasoning_depth": 2,
+    }});
+    let policy = "limits.input_bytes = 3000000\nagent.requests_per_minute = 10\nagent.requests_per_hour = 50\nagent.reasoning_depth = 2\n";
+    let lowered = |policy: &str| found_of(&entry, persona.clone(), policy, json!({})).lowered;
+    let fuel = "aral.toml, [policy.capability.tool.limits]: fuel = 2000000000";
+    let minute = "aral.toml, [policy.agent]: requests_per_minute = 20";
+    let hour = "persona, constraints: \"rate_limits\": { \"requests_per_hour\": 50 }";
+    let wall = "capability.toml, [limits]: wall_ms = 30000";
+    let one = |name, granted, by, otherwise, line: &str| Lowered {
+        name,
+        granted,
+        by,
+        otherwise,
+        line: line.to_owned(),
+    };
+    let all = [
+        one("fuel", 1_000_000_000, Document::Policy, 2_000_000_000, fuel),
+        one("wall_ms", 1000, Document::Manifest, 30_000, wall),
+        one("requests_per_minute", 10, Document::Policy, 20, minute),
+        one("requests_per_hour", 5, Document::Persona, 50, hour),
+    ];
+    assert_eq!(lowered(policy), all);
+    // With its line one of them is gone, and the others stay.
+    let raised = format!("{policy}capability.tool.limits.fuel = 2000000000\n");
+    assert_eq!(lowered(&raised), all[1..]);
 }
