@@ -4,6 +4,7 @@
 mod certificate;
 mod error;
 mod files;
+mod lists;
 mod name;
 mod ocsp;
 mod reload;

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aral_contract::{Clock, Digest};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -20,7 +20,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::files::Files;
 use super::ocsp::{self, OcspError};
-use super::{ClientAuth, ClientOptions, Late, TlsError, TlsOptions};
+use super::{ClientAuth, ClientOptions, Late, TlsError, TlsOptions, lists};
 
 /// What a client may speak inside of TLS, best first. One that offers other names alone is refused (RFC 7301, section 3.2).
 pub(super) const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -138,7 +138,7 @@ impl ResolvesServerCert for Shown {
 }
 
 /// Everything of one kind that PEM holds, at least one.
-fn from_pem<T: PemObject>(path: &Path, pem: &[u8], wanted: &'static str) -> Result<Vec<T>, TlsError> {
+pub(super) fn from_pem<T: PemObject>(path: &Path, pem: &[u8], wanted: &'static str) -> Result<Vec<T>, TlsError> {
     let all = T::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
     let all = all.map_err(|error| TlsError::Pem {
         path: path.to_owned(),
@@ -266,10 +266,7 @@ fn verifier(
             source,
         })?;
     }
-    let mut lists = Vec::new();
-    for (path, bytes) in clients.crl_files.iter().zip(crls) {
-        lists.extend(revocations(path, bytes)?);
-    }
+    let lists = lists::newest_first(clients, crls)?;
     // A list that is over says nothing about today, so that with lists every certificate needs one that is not.
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
         .with_crls(lists)
@@ -279,13 +276,6 @@ fn verifier(
         ClientAuth::Optional => builder.allow_unauthenticated(),
     };
     builder.build().map_err(TlsError::Clients)
-}
-
-pub(super) fn revocations(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    if !bytes.starts_with(b"-----") {
-        return Ok(vec![CertificateRevocationListDer::from(bytes.to_vec())]);
-    }
-    from_pem(path, bytes, "list of revoked certificates")
 }
 
 /// The clock of the host, as the TLS library asks for it.

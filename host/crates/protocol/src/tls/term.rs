@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certificate};
 
 use super::files::Files;
-use super::settings::{certificates, check_staple, revocations};
-use super::{Late, TlsError, TlsOptions};
+use super::settings::{certificates, check_staple};
+use super::{Late, TlsError, TlsOptions, lists};
 
 /// What in the files of a listener has an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +57,7 @@ impl TlsOptions {
             .flat_map(|clients| &clients.crl_files)
             .zip(&files.crls)
         {
-            let lists = revocations(file, bytes)?;
+            let lists = lists::of_file(file, bytes)?;
             all.extend(lists.iter().filter_map(|list| of_list(file, list)));
         }
         Ok(all)

@@ -83,8 +83,13 @@ impl Authority {
         })
     }
 
-    /// What these certificates were revoked with; the list is over at the end of this year.
+    /// What these certificates were revoked with; the list is over when this year begins.
     pub(super) fn revoked(&self, serials: &[u64], next_year: i32) -> String {
+        self.issued(serials, 2000, next_year)
+    }
+
+    /// The same in a list that was issued when a year began.
+    pub(super) fn issued(&self, serials: &[u64], year: i32, next_year: i32) -> String {
         let revoked = serials.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2025, 1, 1),
@@ -92,7 +97,7 @@ impl Authority {
             invalidity_date: None,
         });
         let params = CertificateRevocationListParams {
-            this_update: date_time_ymd(2000, 1, 1),
+            this_update: date_time_ymd(year, 1, 1),
             next_update: date_time_ymd(next_year, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,

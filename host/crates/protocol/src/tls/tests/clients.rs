@@ -218,6 +218,42 @@ async fn a_list_that_is_over_or_of_another_authority_lets_nobody_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_several_lists_of_one_authority_the_newest_holds_wherever_it_stands() {
+    let authority = Authority::new("root");
+    let pair = authority.client(2, vec![uri("spiffe://example/agent")]);
+    let name = ["uri:spiffe://example/agent".to_owned()];
+    for (case, older, newer, expected) in [
+        ("revoked since", (vec![], 2100), (vec![2], 2100), None),
+        ("revoked no more", (vec![2], 2100), (vec![], 2100), Some(200)),
+        ("the older one is over", (vec![], 2011), (vec![], 2100), Some(200)),
+        ("the newer one is over", (vec![], 2100), (vec![], 2011), None),
+    ] {
+        let older = authority.issued(&older.0, 2000, older.1);
+        let newer = authority.issued(&newer.0, 2010, newer.1);
+        for (first, second) in [(&older, &newer), (&newer, &older)] {
+            for is_one_file in [true, false] {
+                let mut options = authority.mutual(ClientAuth::Required);
+                if is_one_file {
+                    authority.write("revoked.pem", format!("{first}{second}"));
+                } else {
+                    authority.write("revoked.pem", first);
+                    authority.write("more.pem", second);
+                    let clients = options.clients.as_mut().unwrap();
+                    clients.crl_files.push(authority.path("more.pem"));
+                }
+                let it = start(options, &name).await;
+                assert_eq!(
+                    status(&authority, Some(&pair), it.address, None).await,
+                    expected,
+                    "{case}, the newer one first: {}, in one file: {is_one_file}",
+                    first == &newer
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_revoked_ends_on_connections_that_are_open() {
     let authority = Authority::new("root");
     let pair = authority.client(2, vec![uri("spiffe://example/agent")]);
