@@ -255,16 +255,12 @@ impl Shared {
 
     /// Records that a listener shows a certificate that is not in its time.
     pub(crate) fn record_tls_over(&self, listener: SocketAddr) {
-        self.record_tls(rule::TLS_CERTIFICATE, listener);
+        self.record_renewal(rule::TLS_CERTIFICATE, listener.to_string(), None);
     }
 
-    /// Records that a listener has an OCSP response and does not send it, since it is not in its time.
-    pub(crate) fn record_tls_unstapled(&self, listener: SocketAddr) {
-        self.record_tls(rule::TLS_OCSP, listener);
-    }
-
-    fn record_tls(&self, rule: &'static str, listener: SocketAddr) {
-        self.record_renewal(rule, listener.to_string(), None);
+    /// Records that a listener has an OCSP response and does not send it, and why.
+    pub(crate) fn record_tls_unstapled(&self, listener: SocketAddr, reason: String) {
+        self.record_renewal(rule::TLS_OCSP, listener.to_string(), Some(reason));
     }
 
     /// Records and says that the server of limits is asked with the password and the authorities of the start. Returns

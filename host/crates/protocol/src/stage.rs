@@ -12,7 +12,7 @@ use crate::bounds::Bounds;
 use crate::door::{Door, Shared};
 use crate::listener::ListenerOptions;
 use crate::router;
-use crate::tls::{Fresh, Late, Tls, TlsOptions, left_out};
+use crate::tls::{BadStaple, Fresh, Tls, TlsOptions, left_out};
 
 /// Everything that a configuration can replace while the server runs. What it adds is a field of [`Shared`], which is made
 /// anew with it; what must go on from one to the next, [`Shared::renewed`] hands over.
@@ -41,13 +41,17 @@ impl Stage {
         addresses: &[SocketAddr],
         before: Option<&Self>,
     ) -> Result<Self, BindError> {
-        let late = if before.is_some() { Late::LeftOut } else { Late::Refused };
+        let bad = if before.is_some() {
+            BadStaple::LeftOut
+        } else {
+            BadStaple::Refused
+        };
         let mut reread = Reread::default();
         let doors = listeners.into_iter().zip(addresses).enumerate();
         let doors = doors.map(|(index, (listener, address))| {
             let held = before.and_then(|stage| stage.tls(index));
             let tls = listener.tls.clone();
-            let tls = tls.map(|tls| secure(tls, *address, &shared, late, held, &mut reread));
+            let tls = tls.map(|tls| secure(tls, *address, &shared, bad, held, &mut reread));
             let (address, shared) = (*address, Arc::clone(&shared));
             tls.transpose().map(|tls| {
                 Arc::new(Door {
@@ -97,7 +101,7 @@ fn secure(
     options: TlsOptions,
     address: SocketAddr,
     shared: &Shared,
-    late: Late,
+    bad: BadStaple,
     held: Option<Arc<Tls>>,
     reread: &mut Reread,
 ) -> Result<Arc<Tls>, BindError> {
@@ -110,7 +114,7 @@ fn secure(
             Ok(tls)
         }
         held => {
-            let opened = Tls::open(options, shared.clock(), late, held.as_deref());
+            let opened = Tls::open(options, shared.clock(), bad, held.as_deref());
             opened.map(Arc::new).map_err(|source| BindError::Tls {
                 address,
                 source: Box::new(source),

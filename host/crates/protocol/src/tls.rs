@@ -38,9 +38,9 @@ pub struct TlsOptions {
     pub clients: Option<ClientOptions>,
 }
 
-/// What an OCSP response that is not in its time comes to.
+/// What an OCSP response comes to that clients would not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Late {
+pub(crate) enum BadStaple {
     /// It is refused: whoever starts a server is told.
     Refused,
     /// It is not sent, and on record. A server that runs has to take everything else, above all what was revoked.

@@ -25,11 +25,23 @@ pub enum OcspError {
     Time,
 }
 
+/// When a response is in its time, in seconds since 1970, or why it never is a response for the certificate.
+pub(super) type Staple = Result<RangeInclusive<i64>, OcspError>;
+
+/// Why clients would not take a response at a time; none: they would.
+pub(super) fn fault(staple: &Staple, now: i64) -> Option<OcspError> {
+    match staple {
+        Ok(times) if times.contains(&now) => None,
+        Ok(_) => Some(OcspError::Time),
+        Err(error) => Some(*error),
+    }
+}
+
 /// `status` of `OCSPResponse`: there is an answer.
 const SUCCESSFUL: &[u8] = &[0];
 
-/// Checks a response for the certificate with this serial number. Its time, in seconds since 1970.
-pub(super) fn check(der: &[u8], serial: &[u8]) -> Result<RangeInclusive<i64>, OcspError> {
+/// Checks a response for the certificate with this serial number.
+pub(super) fn check(der: &[u8], serial: &[u8]) -> Staple {
     let (rest, response) = Any::from_der(der).map_err(|_| OcspError::Form)?;
     let mut response = Parts::of(&response)?;
     if !rest.is_empty() {
@@ -63,7 +75,7 @@ pub(super) fn check(der: &[u8], serial: &[u8]) -> Result<RangeInclusive<i64>, Oc
     Err(OcspError::Other)
 }
 
-fn check_answer(mut answer: Parts<'_>) -> Result<RangeInclusive<i64>, OcspError> {
+fn check_answer(mut answer: Parts<'_>) -> Staple {
     answer.tagged(0).ok_or(OcspError::NotGood)?;
     let from = seconds(&answer.next(Tag::GeneralizedTime)?)?;
     let to = match answer.tagged(0) {

@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::files::Files;
 use super::settings::{self, Settings};
-use super::{ClientAuth, ClientCertificate, Late, TlsError, TlsOptions};
+use super::{BadStaple, ClientAuth, ClientCertificate, TlsError, TlsOptions};
 use crate::bounds;
 use crate::door::{Door, Shared};
 use crate::stage::{Current, Stage};
@@ -44,12 +44,12 @@ impl Tls {
     pub(crate) fn open(
         options: TlsOptions,
         clock: Arc<dyn Clock>,
-        late: Late,
+        bad: BadStaple,
         before: Option<&Self>,
     ) -> Result<Self, TlsError> {
         let files = Files::read(&options)?;
         let before = before.map(Self::settings);
-        let settings = Settings::make(&options, &files, &clock, late, before.as_deref())?;
+        let settings = Settings::make(&options, &files, &clock, bad, before.as_deref())?;
         Ok(Self {
             options,
             clock,
@@ -79,7 +79,7 @@ impl Tls {
 
     fn make(&self, read: Read) -> Result<Arc<Made>, TlsError> {
         let Read { reading, before, files } = read;
-        let settings = Settings::make(&self.options, &files?, &self.clock, Late::LeftOut, Some(&before))?;
+        let settings = Settings::make(&self.options, &files?, &self.clock, BadStaple::LeftOut, Some(&before))?;
         let settings = Arc::new(settings);
         Ok(Arc::new(Made { reading, settings }))
     }
@@ -256,7 +256,7 @@ pub(crate) fn left_out(shared: &Shared, address: SocketAddr, error: &TlsError) -
     format!("the files of TLS of the listener of `{address}` were not taken, the old ones stay in force: {why}")
 }
 
-/// Says once that an OCSP response is not sent, since it is not in its time, and that a certificate is shown that is not.
+/// Says once that an OCSP response is not sent, and why, and that a certificate is shown that is not in its time.
 fn tell(door: &Door, tls: &Tls) {
     let (settings, now) = (tls.settings(), tls.clock.now().as_second());
     let address = door.listener.address;
@@ -264,9 +264,9 @@ fn tell(door: &Door, tls: &Tls) {
         tracing::warn!(%address, "the certificate is not in its time: clients refuse it");
         door.shared.record_tls_over(address);
     }
-    if settings.lacks_staple(now) {
-        tracing::warn!(%address, "the OCSP response is not in its time: certificates are shown without one");
-        door.shared.record_tls_unstapled(address);
+    if let Some(why) = settings.lacks_staple(now) {
+        tracing::warn!(%address, error = %why, "the OCSP response is not sent: certificates are shown without one");
+        door.shared.record_tls_unstapled(address, why.to_string());
     }
 }
 

@@ -19,8 +19,8 @@ use rustls::{InconsistentKeys, RootCertStore, ServerConfig};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::files::Files;
-use super::ocsp::{self, OcspError};
-use super::{ClientAuth, ClientOptions, Late, TlsError, TlsOptions, lists};
+use super::ocsp::{self, OcspError, Staple};
+use super::{BadStaple, ClientAuth, ClientOptions, TlsError, TlsOptions, lists};
 
 /// What a client may speak inside of TLS, best first. One that offers other names alone is refused (RFC 7301, section 3.2).
 pub(super) const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
@@ -38,8 +38,8 @@ pub(super) struct Settings {
     valid: RangeInclusive<i64>,
     /// Somebody knows that it is not valid now.
     told_over: AtomicBool,
-    /// When the OCSP response is sent, in seconds since 1970; none: there is none.
-    stapled: Option<RangeInclusive<i64>>,
+    /// None: there is no OCSP response.
+    staple: Option<Staple>,
     /// Somebody knows that it is not sent.
     told: AtomicBool,
 }
@@ -51,7 +51,7 @@ impl Settings {
         options: &TlsOptions,
         files: &Files,
         clock: &Arc<dyn Clock>,
-        late: Late,
+        bad: BadStaple,
         before: Option<&Self>,
     ) -> Result<Self, TlsError> {
         let certificate = Digest::of(&files.certificate);
@@ -60,12 +60,16 @@ impl Settings {
         let chain = certificates(&options.certificate_file, &files.certificate)?;
         let now = clock.now().as_second();
         let valid = check(options, &chain, now, is_shown)?;
-        let stapled = check_staple(options, files, &chain, late, now)?;
+        let staple = read_staple(options, files, &chain)?;
+        if bad == BadStaple::Refused {
+            check_staple(options, staple.as_ref(), now)?;
+        }
+        let times = staple.as_ref().and_then(|staple| staple.as_ref().ok());
         let plain = certified(options, chain, &files.key, &provider)?;
         let shown = Shown {
-            stapled: stapled.clone().map(|times| {
+            stapled: times.map(|times| {
                 let ocsp = files.ocsp.clone();
-                (times, Arc::new(CertifiedKey { ocsp, ..plain.clone() }))
+                (times.clone(), Arc::new(CertifiedKey { ocsp, ..plain.clone() }))
             }),
             plain: Arc::new(plain),
             clock: Arc::clone(clock),
@@ -97,7 +101,7 @@ impl Settings {
             certificate,
             valid,
             told_over: AtomicBool::new(false),
-            stapled,
+            staple,
             told: AtomicBool::new(false),
         })
     }
@@ -107,10 +111,10 @@ impl Settings {
         is_news(&self.told_over, !self.valid.contains(&now))
     }
 
-    /// Whether there is an OCSP response that is not sent now and nobody knows it yet. Whoever asks does from then on.
-    pub(super) fn lacks_staple(&self, now: i64) -> bool {
-        let is_late = self.stapled.as_ref().is_some_and(|times| !times.contains(&now));
-        is_news(&self.told, is_late)
+    /// Why there is an OCSP response that is not sent now, if nobody knows it yet. Whoever asks does from then on.
+    pub(super) fn lacks_staple(&self, now: i64) -> Option<OcspError> {
+        let why = self.staple.as_ref().and_then(|staple| ocsp::fault(staple, now));
+        if is_news(&self.told, why.is_some()) { why } else { None }
     }
 }
 
@@ -231,26 +235,29 @@ fn check(
     Ok(valid)
 }
 
-/// The same of the OCSP response: its time, if there is one.
-pub(super) fn check_staple(
+/// What the OCSP response is for the certificate; none: there is no response.
+pub(super) fn read_staple(
     options: &TlsOptions,
     files: &Files,
     chain: &[CertificateDer<'_>],
-    late: Late,
-    now: i64,
-) -> Result<Option<RangeInclusive<i64>>, TlsError> {
-    let (Some(path), Some(response)) = (&options.ocsp_file, &files.ocsp) else {
+) -> Result<Option<Staple>, TlsError> {
+    let Some(response) = &files.ocsp else {
         return Ok(None);
     };
     let own = own(options, chain)?;
-    let times = ocsp::check(response, own.raw_serial()).and_then(|times| match late {
-        Late::Refused if !times.contains(&now) => Err(OcspError::Time),
-        Late::Refused | Late::LeftOut => Ok(times),
-    });
-    times.map(Some).map_err(|source| TlsError::Ocsp {
-        path: path.clone(),
-        source,
-    })
+    Ok(Some(ocsp::check(response, own.raw_serial())))
+}
+
+/// An OCSP response that every client would refuse now is refused here, where somebody is told why.
+fn check_staple(options: &TlsOptions, staple: Option<&Staple>, now: i64) -> Result<(), TlsError> {
+    let fault = staple.and_then(|staple| ocsp::fault(staple, now));
+    match (&options.ocsp_file, fault) {
+        (Some(path), Some(source)) => Err(TlsError::Ocsp {
+            path: path.clone(),
+            source,
+        }),
+        (Some(_), None) | (None, _) => Ok(()),
+    }
 }
 
 fn verifier(

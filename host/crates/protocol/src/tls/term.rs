@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certificate};
 
 use super::files::Files;
-use super::settings::{certificates, check_staple};
-use super::{Late, TlsError, TlsOptions, lists};
+use super::settings::{certificates, read_staple};
+use super::{TlsError, TlsOptions, lists};
 
 /// What in the files of a listener has an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,7 +37,7 @@ impl TlsOptions {
     /// Of everything in the files that has an end, when it is in its time. Reads the files.
     ///
     /// # Errors
-    /// Files that a listener would not take.
+    /// Files that a listener would not take, but for an OCSP response: it is left out.
     pub fn terms(&self) -> Result<Vec<TlsTerm>, TlsError> {
         let files = Files::read(self)?;
         let chain = certificates(&self.certificate_file, &files.certificate)?;
@@ -48,7 +48,8 @@ impl TlsOptions {
             is_looked_at.then(|| of_certificate(&self.certificate_file, &one))?
         });
         let mut all: Vec<TlsTerm> = shown.collect();
-        if let (Some(file), Some(times)) = (&self.ocsp_file, check_staple(self, &files, &chain, Late::LeftOut, 0)?) {
+        // A response that clients would not take has no time, and keeps no other end from being known.
+        if let (Some(file), Some(Ok(times))) = (&self.ocsp_file, read_staple(self, &files, &chain)?) {
             all.extend(TlsTerm::new(TlsPart::OcspResponse, file, *times.start(), *times.end()));
         }
         for (file, bytes) in self

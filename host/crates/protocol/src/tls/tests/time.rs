@@ -8,11 +8,12 @@ use aral_contract::{Clock, EventKind};
 use aral_runtime::SystemClock;
 use rcgen::{DnType, ExtendedKeyUsagePurpose, SanType, date_time_ymd};
 
+use super::super::ocsp::OcspError;
 use super::authority::{Authority, ocsp};
 use super::peer::{Peer, ask, h1};
 use crate::Bounds;
 use crate::tests::{Fixture, start_at};
-use crate::tls::{ClientAuth, Late, Tls, TlsOptions, TlsPart};
+use crate::tls::{BadStaple, ClientAuth, Tls, TlsOptions, TlsPart};
 
 /// The day that a test sets, in the past: whoever connects looks at the clock of this machine. Limits are given back as time passes.
 #[derive(Debug)]
@@ -46,6 +47,9 @@ impl Clock for Hand {
         self.elapsed.elapsed()
     }
 }
+
+/// An OCSP response without an answer, `internalError`: nobody signs it.
+const NO_ANSWER: [u8; 5] = [0x30, 0x03, 0x0a, 0x01, 0x02];
 
 async fn start(clock: &Arc<Hand>, options: &TlsOptions) -> Fixture {
     let bounds = Bounds {
@@ -165,7 +169,73 @@ fn what_the_files_of_a_listener_say_has_the_end_that_stands_in_it() {
     // A certificate that the listener shows as its own counts, whoever signed it.
     authority.install(&root);
     let own = of(TlsPart::Certificate, "chain.pem", "2027-01-01T00:00:00Z");
-    assert_eq!(ends(), [own, response, list]);
+    assert_eq!(ends(), [own.clone(), response, list.clone()]);
+    // A response that is none hides no other end.
+    authority.write("ocsp.der", NO_ANSWER);
+    assert_eq!(ends(), [own, list]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_ocsp_response_that_is_none_or_not_good_is_not_sent_and_keeps_no_list_from_being_taken() {
+    let revoked = ocsp(1, false, "20250101000000Z", "20250701000000Z");
+    let another = ocsp(2, true, "20250101000000Z", "20250701000000Z");
+    for (bad, why) in [
+        (b"no DER".to_vec(), OcspError::Form),
+        (NO_ANSWER.to_vec(), OcspError::Unsuccessful),
+        (another, OcspError::Other),
+        (revoked, OcspError::NotGood),
+    ] {
+        let authority = Authority::new("root");
+        let clock = Hand::at("2025-06-01T00:00:00Z");
+        let good = ocsp(1, true, "20250101000000Z", "20250701000000Z");
+        authority.write("ocsp.der", &good);
+        let options = TlsOptions {
+            ocsp_file: Some(authority.path("ocsp.der")),
+            ..authority.mutual(ClientAuth::Required)
+        };
+        // Nobody looks by itself.
+        let bounds = Bounds {
+            tls_look_ms: 3_600_000,
+            ..Bounds::default()
+        };
+        let clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        let it = start_at(clock, bounds, |listener, _| listener.tls = Some(options)).await;
+        let name = || SanType::URI("spiffe://example/agent".try_into().unwrap());
+        let peers = [5, 6, 7].map(|serial| Peer::new(&authority, Some(&authority.client(serial, vec![name()]))));
+        let comes_in = async |peer: &Peer| peer.get(it.address, "/ready", None).await.is_some();
+        assert_eq!(shown(&it, &peers[0]).await.1, good);
+        it.sink.take();
+
+        authority.write("ocsp.der", bad);
+        authority.write("revoked.pem", authority.revoked(&[5], 2100));
+        it.reloader.reload().unwrap();
+        assert!(!comes_in(&peers[0]).await, "{why}");
+        assert!(shown(&it, &peers[1]).await.1.is_empty(), "{why}");
+        let reasons = || {
+            let told = |kind| match kind {
+                EventKind::Security {
+                    rule: "tls.ocsp",
+                    reason,
+                    ..
+                } => Some(reason.unwrap()),
+                _ => None,
+            };
+            let reasons: Vec<String> = it.sink.take().into_iter().filter_map(told).collect();
+            reasons
+        };
+        assert_eq!(reasons(), [why.to_string()]);
+        // Nor does the response keep out a configuration with the same lines, nor one that names a further list.
+        authority.write("revoked.pem", authority.revoked(&[5, 6], 2100));
+        it.renew(|_| ());
+        assert!(!comes_in(&peers[1]).await, "{why}");
+        authority.write("more.pem", authority.issued(&[5, 6, 7], 2010, 2100));
+        let more = it.prepare(|options| {
+            let clients = options.listeners[0].tls.as_mut().unwrap().clients.as_mut().unwrap();
+            clients.crl_files.push(authority.path("more.pem"));
+        });
+        assert!(more.unwrap().commit().is_empty());
+        assert!(!comes_in(&peers[2]).await, "{why}");
+    }
 }
 
 #[test]
@@ -177,10 +247,11 @@ fn an_ocsp_response_that_came_too_early_and_is_over_later_is_told_of_again() {
         ..authority.options()
     };
     let clock = Hand::at("2025-06-01T00:00:00Z");
-    let tls = Tls::open(options, clock, Late::LeftOut, None).unwrap();
+    let tls = Tls::open(options, clock, BadStaple::LeftOut, None).unwrap();
     for (day, told) in [(1, true), (2, false), (11, false), (21, true), (22, false)] {
         let time: jiff::Timestamp = format!("2025-06-{day:02}T00:00:00Z").parse().unwrap();
-        assert_eq!(tls.settings().lacks_staple(time.as_second()), told, "{day}");
+        let lacks = tls.settings().lacks_staple(time.as_second());
+        assert_eq!(lacks, told.then_some(OcspError::Time), "{day}");
     }
 }
 
