@@ -121,15 +121,15 @@ struct RawSet {
 
 impl KeySet {
     /// Takes a JSON Web Key Set. A key of another kind, for another use or too weak is as if it were not there (RFC 7517
-    /// section 5).
+    /// section 5). A set without keys is one, too: so an issuer says that none of its keys is good any more.
     ///
     /// # Errors
     /// See [`KeySetError`].
     pub fn parse(text: &[u8]) -> Result<Self, KeySetError> {
-        Self::of(&listed(text)?)
+        Ok(Self::of(&listed(text)?))
     }
 
-    /// The same of a file that somebody wrote for this server, which needs no private key.
+    /// The same of a file that somebody wrote for this server, which needs a key, and no private key.
     ///
     /// # Errors
     /// See [`KeySetError`].
@@ -140,15 +140,20 @@ impl KeySet {
             let which = id.map_or_else(|| "key".to_owned(), |id| format!("key `{}`", id.escape_debug()));
             return Err(KeySetError::Private(which));
         }
-        Self::of(&listed)
-    }
-
-    fn of(listed: &[Value]) -> Result<Self, KeySetError> {
-        let keys: Vec<Key> = listed.iter().filter_map(Key::parse).collect();
+        let keys = Self::of(&listed);
         if keys.is_empty() {
             return Err(KeySetError::NoKey);
         }
-        Ok(Self(keys))
+        Ok(keys)
+    }
+
+    fn of(listed: &[Value]) -> Self {
+        Self(listed.iter().filter_map(Key::parse).collect())
+    }
+
+    /// Whether no token can be verified with it.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The algorithms that one of its keys at least is for.

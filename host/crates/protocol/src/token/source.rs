@@ -209,6 +209,13 @@ impl Keys {
         let in_vain = fetched.is_err();
         match fetched {
             Ok(keys) => {
+                // An answer like any other: an issuer that withdraws its last key says so.
+                if keys.is_empty() {
+                    tracing::warn!(
+                        host = remote.server.url().host_str().unwrap_or_default(),
+                        "an issuer has no key that verifies signatures: its tokens are refused"
+                    );
+                }
                 let new = Arc::new(Loaded {
                     at,
                     keys: Arc::new(keys),

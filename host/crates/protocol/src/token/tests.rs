@@ -559,7 +559,7 @@ fn keys_that_are_weak_or_for_something_else_are_not_there() {
     let curve = Signer::new("one", TokenAlgorithm::ES256).public;
     let edwards = Signer::new("one", TokenAlgorithm::EdDSA).public;
     let longer = Signer::new("one", TokenAlgorithm::ES384).public;
-    let parse = |keys: Value| KeySet::parse(json!({ "keys": keys }).to_string().as_bytes());
+    let parse = |keys: Value| KeySet::parse_public(json!({ "keys": keys }).to_string().as_bytes());
     let with = |base: &Value, name: &str, value: Value| {
         let mut key = base.clone();
         key[name] = value;
@@ -755,6 +755,47 @@ async fn keys_are_fetched_kept_and_replaced() {
 }
 
 #[tokio::test]
+async fn an_issuer_that_answers_without_any_key_has_withdrawn_them_all() {
+    let encrypts = {
+        let mut key = Signer::new("three", TokenAlgorithm::ES256).public;
+        key["use"] = json!("enc");
+        json!({ "keys": [key] }).to_string().into_bytes()
+    };
+    let unknown = Err("a token with an unknown key");
+    for nothing in [set(&[]), encrypts] {
+        let (one, server, clock, all, token) = with_a_known_key().await;
+        let at = |seconds: u64| *clock.0.lock().unwrap() = seconds;
+        server.say("200 OK", &nothing);
+        at(59);
+        assert_eq!(persona(&all, &token).await.unwrap(), "agent");
+        at(60);
+        assert_eq!(persona(&all, &token).await, unknown);
+        assert_eq!(
+            all.caller(&token, BARE).await.err(),
+            Some(Doubt::UnknownKey),
+            "no guess"
+        );
+        assert_eq!(server.asked(), 2);
+        // It has some again, and then does not answer before it withdraws them.
+        server.say("200 OK", &set(&[&one]));
+        at(70);
+        assert_eq!(persona(&all, &token).await.unwrap(), "agent");
+        server.say("503 Service Unavailable", b"");
+        at(130);
+        assert_eq!(persona(&all, &token).await.unwrap(), "agent");
+        server.say("200 OK", &nothing);
+        at(140);
+        assert_eq!(persona(&all, &token).await.unwrap(), "agent", "nobody waits for it");
+        rests(&all).await;
+        assert_eq!(persona(&all, &token).await, unknown);
+        // Without earlier keys it is the same.
+        let list = vec![options(server.place(), &[TokenAlgorithm::EdDSA])];
+        let all = Issuers::new(list, Arc::clone(&clock) as Arc<dyn Clock>);
+        assert_eq!(persona(&all, &token).await, unknown);
+    }
+}
+
+#[tokio::test]
 async fn while_the_issuer_is_down_its_last_keys_serve_and_not_for_ever() {
     let one = Signer::new("one", TokenAlgorithm::EdDSA);
     let (server, clock) = (Server::start().await, Arc::new(Hand::default()));
@@ -770,7 +811,7 @@ async fn while_the_issuer_is_down_its_last_keys_serve_and_not_for_ever() {
     for (number, (status, body)) in (0_u64..).zip([
         ("500 Internal Server Error", set(&[&one])),
         ("302 Found", set(&[&one])),
-        ("200 OK", b"{\"keys\":[]}".to_vec()),
+        ("200 OK", b"{\"keys\":{}}".to_vec()),
         ("200 OK", [set(&[&one]), large].concat()),
     ]) {
         at(number * 10);
