@@ -1,5 +1,6 @@
 //! Receipts over HTTP: each caller proves its own calls, offline, and learns nothing of those of others.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aral_contract::Digest;
@@ -192,7 +193,7 @@ fn so_many_receipts_are_made_at_once() {
         let server = Server::start(&desk);
         let (seq, _) = reference(&invoke(&server, KEYS[0], ECHO, "1"));
         assert_eq!(signed(&server, KEYS[0], &seq).status, 200);
-        let refused = std::sync::atomic::AtomicUsize::new(0);
+        let refused = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
@@ -200,8 +201,11 @@ fn so_many_receipts_are_made_at_once() {
                         let reply = get(&server, KEYS[0], &seq);
                         if reply.status == 503 {
                             let problem = reply.assert_problem("busy", 503, "host.unavailable");
-                            assert_eq!(problem["detail"], format!("{receipts_max} receipts are being made"));
-                            refused.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                            assert_eq!(
+                                problem["detail"],
+                                format!("{receipts_max} receipts of this caller are being made")
+                            );
+                            refused.fetch_add(1, Ordering::Relaxed);
                         }
                     }
                 });
@@ -215,4 +219,38 @@ fn so_many_receipts_are_made_at_once() {
     };
     assert!(most(1) > 0);
     assert_eq!(most(8), 0);
+}
+
+#[test]
+fn a_caller_that_asks_for_receipts_all_the_time_keeps_no_other_caller_from_its_own() {
+    let desk = two(|config| {
+        let often = json!({ "per_second": 1_000_000, "burst": 1_000_000 });
+        config["serve"]["rates"] = json!({ "global": often, "address": often, "persona": often, "caller": often });
+        config["serve"]["limits"] = json!({ "receipts_max": 1, "requests_max": 100 });
+    });
+    let server = Server::start(&desk);
+    let [busy, other] = KEYS.map(|key| reference(&invoke(&server, key, ECHO, "1")).0);
+    for (key, seq) in [(KEYS[0], &busy), (KEYS[1], &other)] {
+        assert_eq!(signed(&server, key, seq).status, 200);
+    }
+    let refused = AtomicUsize::new(0);
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    if get(&server, KEYS[0], &busy).status == 503 {
+                        refused.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            });
+        }
+        // Until it was seen that the first one has all that it may.
+        let mut statuses = Vec::new();
+        while statuses.len() < 50 || refused.load(Ordering::Relaxed) == 0 {
+            statuses.push(get(&server, KEYS[1], &other).status);
+        }
+        is_done.store(true, Ordering::Relaxed);
+        assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    });
 }

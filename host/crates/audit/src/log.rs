@@ -231,12 +231,17 @@ impl AuditLog {
         self.shared.flush()
     }
 
-    /// The receipt of a record that is `wanted`. A record that is queued is written first.
+    /// The receipt of a record that is `wanted`. A record that is queued is written first. For a number that no record has, nothing is
+    /// written or read.
     ///
     /// # Errors
     /// As [`crate::prove`]; a record that is not `wanted` is as unknown as one that is not there.
     pub fn receipt(&self, seq: u64, wanted: &dyn Fn(&Record) -> bool) -> Result<Receipt, ReceiptError> {
-        if seq >= self.durable() {
+        let Progress { next, durable, .. } = self.progress();
+        if seq >= next {
+            return Err(ReceiptError::Unknown { seq });
+        }
+        if seq >= durable {
             // A log that cannot be written has no such record either.
             let _unknown_then = self.flush();
         }

@@ -124,7 +124,8 @@ bounds! {
     tls_look_ms = 10_000, 10 => 3_600_000;
     /// Requests a second from one address to `/health`, `/ready` and others that ask nobody who they are. Stops floods of them.
     public_per_second = 50, 1 => 1_000_000;
-    /// Receipts made at once. Stops requests from reading the audit log all at a time: each reads up to one segment.
+    /// Receipts made at once, for one caller and for all together; for a caller that has none, twice as many. Stops requests from reading
+    /// the audit log all at a time: each reads up to one segment.
     receipts_max = 4, 1 => 1_000;
     /// How long the answer to a request with an `Idempotency-Key` is kept.
     replay_ms = 600_000, 10 => 86_400_000;

@@ -68,8 +68,8 @@ pub(crate) struct Shared {
     /// Each answer is this one, and no copy.
     pub(crate) openapi: Bytes,
     pub(crate) receipts: Arc<dyn Receipts>,
-    /// Places for receipts that are being made.
-    pub(crate) proving: Places,
+    /// How many receipts are being made for each caller.
+    pub(crate) proving: Tally<CallerName>,
     pub(crate) mcp: Arc<Mcp>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) entrance: Entrance,
@@ -131,7 +131,7 @@ impl Shared {
             proxies: parts.proxies,
             openapi: parts.openapi,
             receipts: parts.receipts,
-            proving: Places::new(bounds::size(bounds.receipts_max)),
+            proving: Tally::new(),
             clock: parts.clock,
             sink: parts.sink,
             draining: Arc::default(),
@@ -183,7 +183,6 @@ impl Shared {
     /// From now on what is shared with earlier configurations has the bounds of this one. Needs a tokio runtime.
     pub(crate) fn rebound(&self) {
         self.requests.resize(bounds::size(self.bounds.requests_max));
-        self.proving.resize(bounds::size(self.bounds.receipts_max));
         self.replays.rebound(&self.bounds);
         self.nonces.rebound(bounds::size(self.bounds.signature_nonces_max));
         self.limits.rebound();

@@ -16,6 +16,7 @@ use crate::door::Door;
 use crate::meters;
 use crate::openapi::Fields;
 use crate::problem::Problem;
+use crate::tally::Beyond;
 
 /// Finds receipts. It reads files: it is called where blocking is allowed.
 pub trait Receipts: Send + Sync + std::fmt::Debug {
@@ -52,12 +53,16 @@ pub(crate) async fn receipt(
 ) -> Result<Response, Problem> {
     let unknown = || Problem::from(unknown());
     let seq = seq.map_err(|_| unknown())?.0.parse::<u64>().map_err(|_| unknown())?;
-    let Some(place) = door.shared.proving.try_take() else {
+    let max = door.shared.bounds.receipts_max;
+    let taken = door.shared.proving.take_of(&caller.name, max, max);
+    let place = taken.map_err(|beyond| {
         meters::rate_limited("receipts_max");
-        let receipts_max = door.shared.bounds.receipts_max;
-        let failure = Failure::new(Code::Unavailable, format!("{receipts_max} receipts are being made"));
-        return Err(failure.into());
-    };
+        let message = match beyond {
+            Beyond::Own { .. } => format!("{max} receipts of this caller are being made"),
+            Beyond::All => format!("{max} receipts of all callers together are being made, or more"),
+        };
+        Problem::from(Failure::new(Code::Unavailable, message))
+    })?;
     let receipts = Arc::clone(&door.shared.receipts);
     let made = tokio::task::spawn_blocking(move || {
         let _place = place;

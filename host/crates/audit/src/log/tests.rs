@@ -44,6 +44,27 @@ fn records_have_their_numbers_in_order_and_a_closed_log_goes_on() {
     assert_eq!((report.size, report.signed, report.checkpoints), (7, 7, 3));
 }
 
+#[test]
+fn a_receipt_of_a_number_that_no_record_has_asks_nothing_of_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        durability: Durability::Sync,
+        ..options(folder.path())
+    };
+    let log = open(&options);
+    log.record(event("one"));
+    while records(&options).len() < 2 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    for number in [2, u64::MAX] {
+        let refused = log.receipt(number, &|_| true);
+        assert!(matches!(refused, Err(ReceiptError::Unknown { seq }) if seq == number));
+    }
+    assert_eq!(log.durable(), 1);
+    let _perhaps_not_signed_yet = log.receipt(1, &|_| true);
+    assert_eq!(log.durable(), 2, "one that is there is written first");
+}
+
 #[tokio::test]
 async fn the_disk_is_asked_for_those_who_wait_and_takes_the_others_with_them() {
     let folder = tempfile::tempdir().unwrap();
