@@ -204,7 +204,7 @@ pub(super) fn resolve(
             .map(|listener| listener.address)
             .chain(raw.admin.address),
     )?;
-    Ok(ServeConfig {
+    let serve = ServeConfig {
         listeners: raw
             .listener
             .into_iter()
@@ -227,7 +227,18 @@ pub(super) fn resolve(
         rates,
         redis,
         trusted_proxies: raw.trusted_proxies.writing(raw.forwarded),
-    })
+    };
+    check_keys(&serve)?;
+    Ok(serve)
+}
+
+/// A key of an agent opens nothing that is for operators.
+fn check_keys(serve: &ServeConfig) -> Result<(), ServeConfigError> {
+    let manages = |caller: &&CallerConfig| caller.keys.iter().any(|key| serve.admin.keys.contains(key));
+    match serve.callers.iter().find(manages) {
+        Some(caller) => Err(ServeConfigError::KeyOfCaller(caller.name.clone())),
+        None => Ok(()),
+    }
 }
 
 /// Each is bound once. Of port 0 the system makes another one each time.

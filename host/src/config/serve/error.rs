@@ -33,6 +33,11 @@ pub enum ServeConfigError {
         "{0}: `keys` has what is not shown, as it may be a key itself, and not the SHA-256 of each: 64 lower-case hex digits"
     )]
     Keys(String),
+    /// A key that calls and manages.
+    #[error(
+        "the caller `{0}` has a key that is one of the `keys` of [serve.admin], too: whoever calls with it could manage the server"
+    )]
+    KeyOfCaller(CallerName),
     /// Authorities for certificates that the caller does not show.
     #[error("the caller `{0}` has client_ca_files, and no certificates")]
     NoCertificates(CallerName),
@@ -145,6 +150,13 @@ impl ServeConfigError {
                 return Some(
                     "write in `keys` what `printf %s \"$key\" | sha256sum | cut -d ' ' -f 1` prints; if a key itself stood there and \
                      somebody else could read the file, make another key"
+                        .to_owned(),
+                );
+            }
+            Self::KeyOfCaller(_) => {
+                return Some(
+                    "make another key for one of both: `key=\"aral_$(openssl rand -hex 32)\"; printf %s \"$key\" | sha256sum | cut -d ' ' -f 1` \
+                     prints what its `keys` need"
                         .to_owned(),
                 );
             }

@@ -337,11 +337,30 @@ fn a_key_that_stands_where_its_digest_belongs_is_not_shown() {
             assert!(!failure.message.contains("5ec2e7"), "{}", failure.message);
         }
     }
-    let config = serve(&format!("{CALLER}keys = [\"{digest}\"]\n{admin}keys = [\"{digest}\"]"));
+    let other = Digest::of(b"aral_07e2");
+    let config = serve(&format!("{CALLER}keys = [\"{digest}\"]\n{admin}keys = [\"{other}\"]"));
     assert_eq!(
         (&config.callers[0].keys[..], &config.admin.keys[..]),
-        (&[digest][..], &[digest][..])
+        (&[digest][..], &[other][..])
     );
+}
+
+#[test]
+fn no_key_of_a_caller_is_one_of_an_operator() {
+    let [one, two, three, four] = ["aral_1", "aral_2", "aral_3", "aral_4"].map(|key| Digest::of(key.as_bytes()));
+    let both = |theirs: Digest| {
+        format!("{CALLER}keys = [\"{one}\", \"{theirs}\"]\n[serve.admin]\nkeys = [\"{three}\", \"{two}\"]")
+    };
+    assert_eq!(serve(&both(four)).admin.keys, [three, two]);
+    let failure = refused(&both(two));
+    assert!(
+        failure
+            .message
+            .contains("the caller `me` has a key that is one of the `keys` of [serve.admin]"),
+        "{failure}"
+    );
+    assert!(!failure.message.contains(&two.to_string()), "{failure}");
+    assert!(failure.hint.unwrap_or_default().contains("make another key"));
 }
 
 #[test]
