@@ -121,7 +121,7 @@ impl Shared {
             issuers: parts.issuers,
             nonces: Arc::new(Nonces::new(
                 bounds::size(bounds.signature_nonces_max),
-                parts.clock.now(),
+                Arc::clone(&parts.clock),
             )),
             connections_of: Tally::new(),
             requests: Places::new(bounds::size(bounds.requests_max)),

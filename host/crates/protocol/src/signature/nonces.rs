@@ -3,19 +3,22 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use aral_contract::Digest;
 use aral_contract::id::CallerName;
-use jiff::Timestamp;
+use aral_contract::{Clock, Digest};
 
 /// What was used, for each caller apart, so that nobody takes the room of another.
 #[derive(Debug)]
 pub(crate) struct Nonces {
     used: Mutex<HashMap<CallerName, Used>>,
     entries_max: AtomicUsize,
-    /// The second in which this began to remember: what was made up to then may have been used before.
+    clock: Arc<dyn Clock>,
+    /// The time of day at which this began to remember, in milliseconds since 1970: what was made up to then may have been used before.
     since: i64,
+    /// The same moment as the time that had passed by then.
+    begun: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -40,20 +43,28 @@ pub(crate) enum Taken {
 }
 
 impl Nonces {
-    /// `entries_max` are remembered for one caller, from `now` on.
-    pub(crate) fn new(entries_max: usize, now: Timestamp) -> Self {
+    /// `entries_max` are remembered for one caller, from now on.
+    pub(crate) fn new(entries_max: usize, clock: Arc<dyn Clock>) -> Self {
         Self {
             used: Mutex::default(),
             entries_max: AtomicUsize::new(entries_max),
-            since: now.as_second(),
+            since: clock.now().as_millisecond(),
+            begun: clock.elapsed(),
+            clock,
         }
     }
 
     /// Whether a signature that was made in the second `created` may have been used while nobody remembered here, if whoever
     /// made it has a clock that is not ahead. A signature says no more than the second: those of the first one may have been
     /// used by a server that ended in it.
+    ///
+    /// A clock that was ahead at the start and was set back since says an earlier start now, and that one counts. Otherwise every caller
+    /// whose clock goes right would be refused until the time came that the clock said at the start.
     pub(crate) fn may_have_been_used(&self, created: i64) -> bool {
-        created <= self.since
+        let passed = self.clock.elapsed().saturating_sub(self.begun);
+        let passed = i64::try_from(passed.as_millis()).unwrap_or(i64::MAX);
+        let since = self.clock.now().as_millisecond().saturating_sub(passed);
+        created <= since.min(self.since).div_euclid(1000)
     }
 
     /// From now on so many. What is remembered stays, also where it is more.
@@ -88,11 +99,14 @@ impl Nonces {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
+    use crate::signature::tests::Hand;
 
     #[test]
     fn a_nonce_is_used_once_by_one_caller_and_none_is_forgotten_too_early() {
-        let nonces = Nonces::new(2, Timestamp::UNIX_EPOCH);
+        let nonces = Nonces::new(2, Hand::at(Timestamp::UNIX_EPOCH));
         let take = |caller: &str, nonce, created, oldest| nonces.take(&caller.parse().unwrap(), nonce, created, oldest);
         assert_eq!(take("a", "1", 100, 50), Taken::First);
         assert_eq!(take("a", "1", 100, 50), Taken::Again);
@@ -113,7 +127,7 @@ mod tests {
 
     #[test]
     fn what_is_forgotten_is_not_good_again_when_an_older_one_would_be() {
-        let nonces = Nonces::new(10, Timestamp::UNIX_EPOCH);
+        let nonces = Nonces::new(10, Hand::at(Timestamp::UNIX_EPOCH));
         let take = |nonce, created, oldest| nonces.take(&"a".parse().unwrap(), nonce, created, oldest);
         assert_eq!(take("1", 100, 50), Taken::First);
         assert_eq!(take("2", 110, 50), Taken::First);

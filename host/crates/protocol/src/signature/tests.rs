@@ -1,5 +1,8 @@
 //! What RFC 9421 and RFC 9530 print, and every change to a good request, each with the reason for which it is refused.
 
+use std::sync::{Arc, Mutex};
+
+use aral_contract::Clock;
 use aral_contract::document::PrivateKey;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -22,6 +25,31 @@ fn key(seed: u8) -> PrivateKey {
         format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
     };
     PrivateKey::from_pem(&pem(seed)).unwrap()
+}
+
+/// A clock that the test sets: the time of day, and what passed.
+#[derive(Debug)]
+pub(super) struct Hand(Mutex<(Timestamp, Duration)>);
+
+impl Hand {
+    /// Nothing has passed.
+    pub(super) fn at(now: Timestamp) -> Arc<Self> {
+        Arc::new(Self(Mutex::new((now, Duration::ZERO))))
+    }
+
+    fn set(&self, now: i64, passed: u64) {
+        *self.0.lock().unwrap() = (Timestamp::from_second(now).unwrap(), Duration::from_secs(passed));
+    }
+}
+
+impl Clock for Hand {
+    fn now(&self) -> Timestamp {
+        self.0.lock().unwrap().0
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.0.lock().unwrap().1
+    }
 }
 
 /// A request that can be changed before and after it is signed.
@@ -120,7 +148,7 @@ fn check_at(request: &Request, nonces: &Nonces, now: i64) -> Result<(), &'static
 
 /// Remembers since long ago.
 fn remembering(entries_max: usize) -> Nonces {
-    Nonces::new(entries_max, Timestamp::UNIX_EPOCH)
+    Nonces::new(entries_max, Hand::at(Timestamp::UNIX_EPOCH))
 }
 
 fn check_now(request: &Request) -> Result<(), &'static str> {
@@ -216,7 +244,7 @@ fn a_signature_is_used_up_whatever_becomes_of_the_body() {
 #[test]
 fn what_was_signed_before_the_server_began_may_have_been_used() {
     let at = |start: i64| {
-        let nonces = Nonces::new(10, Timestamp::from_millisecond(start).unwrap());
+        let nonces = Nonces::new(10, Hand::at(Timestamp::from_millisecond(start).unwrap()));
         check_at(&signed(), &nonces, NOW)
     };
     let before = Err("a signature from before the start of the server");
@@ -227,8 +255,34 @@ fn what_was_signed_before_the_server_began_may_have_been_used() {
     // Nobody else is told that.
     let mut wrong = signed();
     wrong.method = Method::PUT;
-    let nonces = Nonces::new(10, Timestamp::from_second(NOW).unwrap());
+    let nonces = Nonces::new(10, Hand::at(Timestamp::from_second(NOW).unwrap()));
     assert_eq!(check_at(&wrong, &nonces, NOW), Err("a wrong signature"));
+}
+
+#[test]
+fn a_clock_that_was_ahead_at_the_start_and_was_set_back_keeps_nobody_out() {
+    let before = Err("a signature from before the start of the server");
+    for (started, now, passed, expected) in [
+        // Two hours ahead, and as it was at the start.
+        (NOW + 7200, NOW + 7201, 1, before),
+        // Set right: the server has been there for one second, or for none.
+        (NOW + 7200, NOW, 1, Ok(())),
+        (NOW + 7200, NOW, 0, before),
+        (NOW + 7200, NOW + 10, 10, before),
+        (NOW + 7200, NOW + 10, 11, Ok(())),
+        // It goes right.
+        (NOW, NOW + 100, 100, before),
+        (NOW - 1, NOW + 99, 100, Ok(())),
+        // Set forward: it began no later for that.
+        (NOW - 1, NOW + 100, 1, Ok(())),
+        (NOW, NOW + 100, 1, before),
+    ] {
+        let clock = Hand::at(Timestamp::from_second(started).unwrap());
+        let nonces = Nonces::new(10, Arc::clone(&clock) as Arc<dyn Clock>);
+        clock.set(now, passed);
+        let found = check_at(&signed(), &nonces, NOW);
+        assert_eq!(found, expected, "{started} {now} {passed}");
+    }
 }
 
 #[test]
