@@ -22,7 +22,7 @@ const KEYS_BYTES_MAX: usize = 256 << 10;
 /// Where the keys of an issuer are.
 #[derive(Debug, Clone)]
 pub enum KeysPlace {
-    /// They were read at start, and are the same until the server ends.
+    /// They were read with the configuration, and are the same until it is read again.
     Fixed(Arc<KeySet>),
     /// At an address.
     Url(Arc<RemoteKeys>),

@@ -859,6 +859,22 @@ async fn while_the_issuer_is_down_its_last_keys_serve_and_not_for_ever() {
 }
 
 #[tokio::test]
+async fn keys_of_a_file_are_those_that_another_configuration_read() {
+    let (one, two) = (
+        Signer::new("one", TokenAlgorithm::EdDSA),
+        Signer::new("two", TokenAlgorithm::EdDSA),
+    );
+    let of = |signer: &Signer| issuers(options(fixed(&[signer]), &[TokenAlgorithm::EdDSA]));
+    let (before, mut after) = (of(&one), of(&two));
+    after.take_over(&before);
+    assert_eq!(
+        persona(&after, &one.token(|_| ())).await,
+        Err("a token with an unknown key")
+    );
+    assert_eq!(persona(&after, &two.token(|_| ())).await.unwrap(), "agent");
+}
+
+#[tokio::test]
 async fn another_configuration_asks_for_keys_and_has_the_last_ones_while_there_is_no_answer() {
     let signer = Signer::new("one", TokenAlgorithm::EdDSA);
     let (server, clock) = (Server::start().await, Arc::new(Hand::default()));
