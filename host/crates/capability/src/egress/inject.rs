@@ -1,6 +1,8 @@
 //! Secrets on their way into a request. A mark says which secrets belong to which request; when that is sent, each is
 //! checked against its scope, fetched, and filled into its header. The values live here and on the wire, and nowhere else.
 
+mod form;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -9,9 +11,11 @@ use aral_contract::host_pattern::{Host, Origin, Scheme};
 use aral_contract::scope::SecretScope;
 use aral_contract::{Grant, Permission, Permissions, SecretValue};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use wasmtime_wasi_http::Error;
 use zeroize::Zeroizing;
+
+pub(super) use form::unsearchable;
 
 use super::mask::Echoes;
 use super::rules;
@@ -168,6 +172,10 @@ impl Injection {
     /// Fills the headers in. What would let a guest have the answer in a form in which echoes cannot be found is left out.
     pub(super) fn fill(&self, headers: &mut HeaderMap) {
         rules::take_out(headers, |name| fields::asks_for_form(name.as_str()));
+        let mut accepted = headers.get_all(header::ACCEPT).into_iter();
+        if accepted.any(|types| form::names_other_characters(types.as_bytes())) {
+            headers.remove(header::ACCEPT);
+        }
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         for (name, value) in &self.fields {
             headers.insert(name.clone(), value.clone());
@@ -207,7 +215,7 @@ impl Carried {
     /// The guest does not get the answer.
     pub(super) fn refuse_answer(&self, why: &str) {
         let reason = format!(
-            "{why}, where an echo of secret `{}` could not be found: the server has to answer whole and unpacked",
+            "{why}, where an echo of secret `{}` could not be found: the server has to answer whole, unpacked and in UTF-8",
             self.name
         );
         self.call.denied(Permission::SecretRead, &self.name, &reason);
@@ -257,39 +265,6 @@ fn error_of(call: &CallRecord, error: &GuestError) -> Error {
         GuestError::Denied(_) | GuestError::InvalidInput(_) => Error::HttpRequestDenied,
         GuestError::Unavailable(_) | GuestError::Internal(_) => Error::DestinationUnavailable,
     }
-}
-
-/// Why an answer cannot be searched for echoes: it is packed, or only a part.
-pub(super) fn unsearchable(status: StatusCode, headers: &HeaderMap) -> Option<(String, Error)> {
-    if status == StatusCode::PARTIAL_CONTENT || status == StatusCode::IM_USED {
-        return Some((
-            format!("the answer is a part of something (status {})", status.as_u16()),
-            Error::HttpProtocolError,
-        ));
-    }
-    let other = |name: HeaderName, plain: &str| {
-        let codings = headers.get_all(name).into_iter();
-        codings
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .map(<[u8]>::trim_ascii)
-            .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(plain.as_bytes()))
-    };
-    // The coding is not named: a server may have echoed there too.
-    if other(header::CONTENT_ENCODING, "identity") {
-        let error = Error::HttpResponseContentCoding(None);
-        return Some((
-            "the answer has a content-encoding other than identity".to_owned(),
-            error,
-        ));
-    }
-    if other(header::TRANSFER_ENCODING, "chunked") {
-        let error = Error::HttpResponseTransferCoding(None);
-        return Some((
-            "the answer has a transfer-encoding other than chunked".to_owned(),
-            error,
-        ));
-    }
-    None
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use aral_contract::{Cut, EventKind, GrantParts, Limits};
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Empty};
 use serde_json::json;
 use wasmtime_wasi_http::{WasiBody, WasiHttpHooks as _};
@@ -282,7 +282,7 @@ async fn clear_text_goes_to_this_machine_alone() {
 }
 
 #[tokio::test]
-async fn a_guest_cannot_have_the_answer_packed_or_in_parts() {
+async fn a_guest_cannot_have_the_answer_packed_in_parts_or_in_other_characters() {
     let listener = echoing().await;
     let origin = listener.origin("http", "127.0.0.1");
     let mut fixture = on_loopback(&[&origin]);
@@ -308,6 +308,22 @@ async fn a_guest_cannot_have_the_answer_packed_or_in_parts() {
     for gone in ["gzip", "range", "utf-7", "vcdiff"] {
         assert!(!seen.contains(gone), "{gone} in {seen}");
     }
+    // A media type can name characters, too.
+    for (types, is_sent) in [
+        ("text/plain;charset=IBM037", false),
+        ("application/json;charset=utf-8, */*", true),
+    ] {
+        let mut request = get(&origin);
+        request
+            .headers_mut()
+            .insert(header::ACCEPT, HeaderValue::from_static(types));
+        fixture.send(vec![token(&[&origin])], request).await.unwrap();
+        assert_eq!(
+            listener.seen().contains(&format!("accept: {types}\r\n")),
+            is_sent,
+            "{types}"
+        );
+    }
 }
 
 #[tokio::test]
@@ -319,6 +335,12 @@ async fn an_answer_that_cannot_be_searched_is_not_handed_out() {
         ("200 OK\r\ntransfer-encoding: gzip, chunked", true),
         ("206 Partial Content\r\ncontent-range: bytes 0-1/9", true),
         ("226 IM Used", true),
+        ("200 OK\r\ncontent-type: text/plain;charset=IBM037", true),
+        (
+            "200 OK\r\ncontent-type: text/plain\r\ncontent-type: text/plain;charset=utf-7",
+            true,
+        ),
+        ("200 OK\r\ncontent-type: text/plain; charset=\"utf-8\"", false),
         (
             "302 Found\r\nlocation: https://elsewhere.test/?key=s3cr3t%2F%2Bvalue%3D%3D",
             false,
@@ -338,7 +360,10 @@ async fn an_answer_that_cannot_be_searched_is_not_handed_out() {
         let sent = fixture.send(vec![token(&[&origin])], get(&origin)).await;
         assert_eq!(sent.is_err(), refused, "{head}");
         if refused {
-            assert!(fixture.trial.kept.denial().1.contains("whole and unpacked"), "{head}");
+            assert!(
+                fixture.trial.kept.denial().1.contains("whole, unpacked and in UTF-8"),
+                "{head}"
+            );
             // Without a secret it is nobody's business.
             let plain = fixture.send(Vec::new(), get(&origin)).await;
             assert!(plain.is_ok() || head.contains("chunked"), "{head}");

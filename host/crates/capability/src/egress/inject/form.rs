@@ -1,0 +1,107 @@
+//! In which form echoes of a secret can be found: whole, unpacked, and in characters that are ASCII but for zeros between them.
+
+use http::{HeaderMap, HeaderName, StatusCode, header};
+use wasmtime_wasi_http::Error;
+
+/// What the names of such character encodings begin with, in lower case. Anything else counts as one in which a letter may be another
+/// byte (EBCDIC), or several (UTF-7).
+const SEARCHABLE: [&str; 10] = [
+    "utf-8",
+    "utf8",
+    "us-ascii",
+    "ascii",
+    "iso-8859-",
+    "iso8859-",
+    "latin1",
+    "windows-125",
+    "utf-16",
+    "utf-32",
+];
+/// What stands in front of the name of one.
+const CHARSET: &str = "charset";
+
+/// Why an answer cannot be searched for echoes: it is packed, only a part, or in other characters.
+pub(in super::super) fn unsearchable(status: StatusCode, headers: &HeaderMap) -> Option<(String, Error)> {
+    if status == StatusCode::PARTIAL_CONTENT || status == StatusCode::IM_USED {
+        return Some((
+            format!("the answer is a part of something (status {})", status.as_u16()),
+            Error::HttpProtocolError,
+        ));
+    }
+    let other = |name: HeaderName, plain: &str| {
+        let codings = headers.get_all(name).into_iter();
+        codings
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .map(<[u8]>::trim_ascii)
+            .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(plain.as_bytes()))
+    };
+    // The coding is not named: a server may have echoed there too.
+    if other(header::CONTENT_ENCODING, "identity") {
+        let error = Error::HttpResponseContentCoding(None);
+        return Some((
+            "the answer has a content-encoding other than identity".to_owned(),
+            error,
+        ));
+    }
+    if other(header::TRANSFER_ENCODING, "chunked") {
+        let error = Error::HttpResponseTransferCoding(None);
+        return Some((
+            "the answer has a transfer-encoding other than chunked".to_owned(),
+            error,
+        ));
+    }
+    let mut types = headers.get_all(header::CONTENT_TYPE).into_iter();
+    if types.any(|value| names_other_characters(value.as_bytes())) {
+        return Some((
+            "the answer has a charset other than UTF-8, UTF-16, UTF-32, ISO 8859 and their like".to_owned(),
+            Error::HttpProtocolError,
+        ));
+    }
+    None
+}
+
+/// Whether a media type, or a list of them, names characters in which echoes cannot be found. What stands behind the word `charset` is
+/// taken for a name wherever that stands, and what cannot be read as one for such a name.
+pub(super) fn names_other_characters(types: &[u8]) -> bool {
+    let types = String::from_utf8_lossy(types).to_ascii_lowercase();
+    types.split(CHARSET).skip(1).any(|behind| {
+        let name = behind.trim_start().strip_prefix('=').unwrap_or_default();
+        let name = name.trim_start_matches([' ', '\t', '"', '\'']);
+        !SEARCHABLE.iter().any(|searchable| name.starts_with(searchable))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn characters_that_are_no_ascii_are_seen_however_their_name_is_written() {
+        for types in [
+            "text/plain;charset=IBM037",
+            "text/plain; Charset = \"IBM037\"",
+            "text/plain;charset='Cp1047'",
+            "text/plain;charset=UTF-7",
+            "text/plain;charset=utf-8;charset=utf-7",
+            "text/html;charset=utf-8, text/plain;charset=utf-7",
+            "text/plain;boundary=\"a;b\";charset=iso-2022-jp",
+            "text/plain;charset*=us-ascii''IBM037",
+            "text/plain;charset",
+            "text/plain;charset=",
+            "text/plain;charset=\u{e4}",
+        ] {
+            assert!(names_other_characters(types.as_bytes()), "{types}");
+        }
+        for types in [
+            "",
+            "application/json",
+            "text/plain;charset=utf-8",
+            "text/plain; charset = \"UTF-8\"",
+            "text/html;charset=ISO-8859-15;q=0.5, */*;q=0.1",
+            "text/plain;charset=windows-1252",
+            "text/plain;charset=UTF-16LE",
+        ] {
+            assert!(!names_other_characters(types.as_bytes()), "{types}");
+        }
+    }
+}
