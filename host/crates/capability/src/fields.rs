@@ -37,7 +37,11 @@ const HOSTS: [&str; 27] = [
 const HOSTS_BEGINNINGS: [&str; 2] = ["proxy-", "x-forwarded-"];
 
 /// Fields that ask for an answer in a form in which echoes of secrets cannot be found.
-const FORMS: [&str; 5] = ["a-im", "accept-charset", "accept-encoding", "if-range", "range"];
+const FORMS: [&str; 3] = ["a-im", "if-range", "range"];
+/// And what the names of others end with: a protocol that packs each message, and not the body, has a field of its own
+/// (`grpc-accept-encoding`).
+const FORMS_ENDS: [&str; 2] = ["accept-charset", ACCEPT_ENCODING];
+const ACCEPT_ENCODING: &str = "accept-encoding";
 
 /// Others of a request that say what it is, and hold no secret.
 const DESCRIBING: [&str; 5] = ["content-encoding", "content-length", "content-type", "date", "origin"];
@@ -51,7 +55,15 @@ pub(crate) fn is_of_host(name: &str) -> bool {
 
 /// Whether a field asks for an answer in which echoes of secrets cannot be found.
 pub(crate) fn asks_for_form(name: &str) -> bool {
-    is_one(&as_variable(name), &FORMS, &[])
+    let name = as_variable(name);
+    is_one(&name, &FORMS, &[]) || FORMS_ENDS.iter().any(|end| name.ends_with(end))
+}
+
+/// Whether a field of an answer says how the body, or each message in it, is packed. Some say instead what the server would take, and
+/// those with `x-` say something beside the protocol, such as how a store keeps an object.
+pub(crate) fn says_how_packed(name: &str) -> bool {
+    let name = as_variable(name);
+    name.ends_with("-encoding") && !name.ends_with(ACCEPT_ENCODING) && !name.starts_with("x-")
 }
 
 /// Whether a secret may not stand in a field: it would be dropped, would be seen by proxies, or would change where the request
@@ -169,11 +181,40 @@ mod tests {
 
     #[test]
     fn only_what_decides_the_form_of_an_answer_asks_for_one() {
-        for name in ["a-im", "accept-charset", "accept-encoding", "if-range", "range"] {
+        for name in [
+            "a-im",
+            "accept-charset",
+            "accept-encoding",
+            "if-range",
+            "range",
+            "connect-accept-encoding",
+            "grpc-accept-encoding",
+        ] {
             assert!(spellings(name).iter().all(|name| asks_for_form(name)), "{name}");
         }
-        for name in ["accept", "accept-language", "ranges"] {
+        for name in ["accept", "accept-language", "ranges", "grpc-encoding", "grpc-timeout"] {
             assert!(!asks_for_form(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_would_take_or_has_stored_does_not_say_how_its_answer_is_packed() {
+        for name in [
+            "content-encoding",
+            "transfer-encoding",
+            "connect-content-encoding",
+            "grpc-encoding",
+        ] {
+            assert!(spellings(name).iter().all(|name| says_how_packed(name)), "{name}");
+        }
+        for name in [
+            "encoding",
+            "content-type",
+            "accept-encoding",
+            "grpc-accept-encoding",
+            "x-goog-stored-content-encoding",
+        ] {
+            assert!(spellings(name).iter().all(|name| !says_how_packed(name)), "{name}");
         }
     }
 

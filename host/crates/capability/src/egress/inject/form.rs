@@ -1,7 +1,9 @@
 //! In which form echoes of a secret can be found: whole, unpacked, and in characters that are ASCII but for zeros between them.
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use wasmtime_wasi_http::Error;
+
+use crate::fields;
 
 /// What the names of such character encodings begin with, in lower case. Anything else counts as one in which a letter may be another
 /// byte (EBCDIC), or several (UTF-7).
@@ -28,27 +30,24 @@ pub(in super::super) fn unsearchable(status: StatusCode, headers: &HeaderMap) ->
             Error::HttpProtocolError,
         ));
     }
-    let other = |name: HeaderName, plain: &str| {
-        let codings = headers.get_all(name).into_iter();
-        codings
-            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .map(<[u8]>::trim_ascii)
-            .any(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case(plain.as_bytes()))
-    };
-    // The coding is not named: a server may have echoed there too.
-    if other(header::CONTENT_ENCODING, "identity") {
-        let error = Error::HttpResponseContentCoding(None);
-        return Some((
-            "the answer has a content-encoding other than identity".to_owned(),
-            error,
-        ));
-    }
-    if other(header::TRANSFER_ENCODING, "chunked") {
-        let error = Error::HttpResponseTransferCoding(None);
-        return Some((
-            "the answer has a transfer-encoding other than chunked".to_owned(),
-            error,
-        ));
+    // The field and its value are not named: a server may have echoed there too.
+    for (name, value) in headers {
+        if !fields::says_how_packed(name.as_str()) {
+            continue;
+        }
+        let is_transfer = name == header::TRANSFER_ENCODING;
+        let plain = if is_transfer { "chunked" } else { "identity" };
+        let mut codings = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        if codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(plain.as_bytes())) {
+            continue;
+        }
+        return Some(if is_transfer {
+            let reason = "the answer has a transfer-encoding other than chunked";
+            (reason.to_owned(), Error::HttpResponseTransferCoding(None))
+        } else {
+            let reason = "the answer has an encoding of its body or its messages other than identity";
+            (reason.to_owned(), Error::HttpResponseContentCoding(None))
+        });
     }
     let mut types = headers.get_all(header::CONTENT_TYPE).into_iter();
     if types.any(|value| names_other_characters(value.as_bytes())) {

@@ -294,6 +294,8 @@ async fn a_guest_cannot_have_the_answer_packed_in_parts_or_in_other_characters()
         ("accept-charset", "utf-7"),
         ("accept_charset", "utf-7"),
         ("accept_encoding", "gzip, br"),
+        ("connect-accept-encoding", "gzip"),
+        ("grpc_accept_encoding", "gzip"),
         ("a-im", "vcdiff"),
         ("accept", "text/plain"),
     ] {
@@ -333,6 +335,9 @@ async fn an_answer_that_cannot_be_searched_is_not_handed_out() {
         ("200 OK\r\ncontent-encoding: identity, br", true),
         ("200 OK\r\ncontent-encoding: Identity", false),
         ("200 OK\r\ntransfer-encoding: gzip, chunked", true),
+        ("200 OK\r\nconnect-content-encoding: gzip", true),
+        ("200 OK\r\ngrpc-encoding: gzip", true),
+        ("200 OK\r\ngrpc-encoding: identity\r\ngrpc-accept-encoding: gzip", false),
         ("206 Partial Content\r\ncontent-range: bytes 0-1/9", true),
         ("226 IM Used", true),
         ("200 OK\r\ncontent-type: text/plain;charset=IBM037", true),
