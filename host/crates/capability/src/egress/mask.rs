@@ -33,9 +33,9 @@ use view::View;
 
 /// What an echo is overwritten with.
 const MASK: u8 = b'*';
-/// Bytes that one byte of a secret can take in an echo: two hexadecimal digits, each an escape of six bytes, and a line end
+/// Bytes that one byte of a secret can take in an echo: two hexadecimal digits, each an escape of eight bytes, and a line end
 /// now and then.
-const EXPANSION: usize = 13;
+const EXPANSION: usize = 17;
 /// Zeros in a row that a character may have beside its byte, in UTF-32.
 const ZEROS_MAX: usize = 3;
 /// What is held back is a multiple of this, so that it tells little of the length of a secret.

@@ -4,7 +4,10 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// A kind of escapes. None of them is longer than six bytes.
+/// Longest escape, in bytes: `&lowbar;`, `&#x002b;`.
+const ESCAPE_BYTES_MAX: usize = 8;
+
+/// A kind of escapes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Escape {
     /// None: the text as it is.
@@ -13,7 +16,7 @@ pub(super) enum Escape {
     Percent,
     /// `\u002b`, `\x2b`, `\053`, `\"`, `\/`: as in JSON, JavaScript and C.
     Backslash,
-    /// `&#43;`, `&#x2b;`, `&amp;`: as in HTML and XML.
+    /// `&#43;`, `&#x2b;`, `&#x002b;`, `&plus;`: as in HTML and XML.
     Entity,
 }
 
@@ -50,8 +53,8 @@ impl Escape {
                 number(digits, 8, 3)
             }
             (Self::Backslash, [b'\\', letter]) => letter_escape(*letter),
-            (Self::Entity, [b'&', b'#', b'x' | b'X', digits @ ..]) => closed(digits, 16, 2),
-            (Self::Entity, [b'&', b'#', digits @ ..]) => closed(digits, 10, 3),
+            (Self::Entity, [b'&', b'#', b'x' | b'X', digits @ ..]) => closed(digits, 16, 4),
+            (Self::Entity, [b'&', b'#', digits @ ..]) => closed(digits, 10, 5),
             (Self::Entity, [b'&', name @ ..]) => entity(name),
             (Self::Plain | Self::Percent | Self::Backslash | Self::Entity, _) => Read::Other,
         }
@@ -92,18 +95,55 @@ fn letter_escape(letter: u8) -> Read {
     }
 }
 
+/// The names of HTML 5 for signs of printable ASCII, without three long ones that nobody writes: `UnderBar`, `DiacriticalGrave` and
+/// `VerticalLine`.
+const NAMES: [(&[u8], u8); 36] = [
+    (b"amp;", b'&'),
+    (b"apos;", b'\''),
+    (b"ast;", b'*'),
+    (b"bsol;", b'\\'),
+    (b"colon;", b':'),
+    (b"comma;", b','),
+    (b"commat;", b'@'),
+    (b"dollar;", b'$'),
+    (b"equals;", b'='),
+    (b"excl;", b'!'),
+    (b"grave;", b'`'),
+    (b"gt;", b'>'),
+    (b"hat;", b'^'),
+    (b"lbrace;", b'{'),
+    (b"lbrack;", b'['),
+    (b"lcub;", b'{'),
+    (b"lowbar;", b'_'),
+    (b"lpar;", b'('),
+    (b"lsqb;", b'['),
+    (b"lt;", b'<'),
+    (b"midast;", b'*'),
+    (b"num;", b'#'),
+    (b"percnt;", b'%'),
+    (b"period;", b'.'),
+    (b"plus;", b'+'),
+    (b"quest;", b'?'),
+    (b"quot;", b'"'),
+    (b"rbrace;", b'}'),
+    (b"rbrack;", b']'),
+    (b"rcub;", b'}'),
+    (b"rpar;", b')'),
+    (b"rsqb;", b']'),
+    (b"semi;", b';'),
+    (b"sol;", b'/'),
+    (b"verbar;", b'|'),
+    (b"vert;", b'|'),
+];
+
+/// A byte by its name, in letters of any case: an echo may be in capitals as a whole.
 fn entity(name: &[u8]) -> Read {
-    const NAMES: [(&[u8], u8); 7] = [
-        (b"amp;", b'&'),
-        (b"lt;", b'<'),
-        (b"gt;", b'>'),
-        (b"quot;", b'"'),
-        (b"apos;", b'\''),
-        (b"plus;", b'+'),
-        (b"sol;", b'/'),
-    ];
-    match NAMES.iter().find(|(full, _)| full.starts_with(name)) {
-        Some((full, byte)) if *full == name => Read::Byte(*byte),
+    let begins = |full: &[u8]| {
+        full.get(..name.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(name))
+    };
+    match NAMES.iter().find(|(full, _)| begins(full)) {
+        Some((full, byte)) if full.len() == name.len() => Read::Byte(*byte),
         Some(_) => Read::Open,
         None => Read::Other,
     }
@@ -158,7 +198,7 @@ impl Unescaper {
         if !self.unread {
             return None;
         }
-        let mut bytes = [0; 8];
+        let mut bytes = [0; ESCAPE_BYTES_MAX];
         let mut length = 0_usize;
         for (slot, (byte, _)) in bytes.iter_mut().zip(&self.open) {
             *slot = *byte;

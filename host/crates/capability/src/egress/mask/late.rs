@@ -8,9 +8,10 @@ use super::marks::Marks;
 use super::needle::{Needle, canonical};
 use super::silence::Silence;
 
-/// Rests of one needle. What may stand of it behind the middle of an escape is at most five bytes, or all backslashes that it begins
-/// with and at most five bytes; or some of those backslashes, if the last one or what is behind it was escaped in another way. That is
-/// no more than this but for a needle that begins with more than six. Stops such a secret from taking time in proportion to their number.
+/// Rests of one needle. What may stand of it behind the middle of an escape is at most seven bytes. Where escapes begin with a backslash,
+/// it is at most five, or all backslashes that the needle begins with and at most five bytes; or some of those backslashes, if the last one
+/// or what is behind it was escaped in another way. That is no more than this but for a needle that begins with more than six. Stops such
+/// a secret from taking time in proportion to their number.
 const RESTS_MAX: usize = 16;
 
 /// Where an echo may have begun.
