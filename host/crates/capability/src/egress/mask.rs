@@ -1,6 +1,7 @@
 //! Overwrites echoes of a secret in the answer to a request that carried it. An echo is found plain, in hexadecimal, in
 //! base64 of either alphabet at any of its three alignments, and each of those also percent-encoded, escaped as in JSON or
-//! C, or as HTML entities, in letters of any case, each of all these in UTF-16 and UTF-32, and across the frames of a body.
+//! C, or as HTML entities, in letters of any case, each of all these in UTF-16 and UTF-32, and across the frames of a body. The
+//! other way round it is not looked for: UTF-16 or UTF-32 whose zeros were escaped takes more than is held back.
 //!
 //! The guest sees what comes out and may choose what a server sends, so that nothing here may depend on a *part* of the
 //! secret: what is masked is a whole echo, and how much of a body is held back depends on the length of the secret alone, and

@@ -310,6 +310,28 @@ fn what_is_no_echo_stays_as_it_is() {
 }
 
 #[test]
+fn two_line_ends_hide_no_echo_and_more_end_one() {
+    let secret = "0123456789abcdef";
+    for (ends, is_echo) in [("\r\n", true), ("\r\n\r\n", true), ("\r\n\r\n\n", false)] {
+        let text = format!("01234567{ends}89abcdef");
+        let out = masked(secret, text.as_bytes());
+        assert_eq!(out != text.as_bytes(), is_echo, "{ends:?}");
+    }
+}
+
+#[test]
+fn wide_characters_whose_zeros_were_escaped_are_no_echo() {
+    // All of it would take more than is held back, and of a long secret the beginning would get out.
+    for zero in ["\\u0000", "%00", "&#0;"] {
+        for zeros in [1, 3] {
+            let text = each(SECRET, |byte| format!("{}{}", char::from(byte), zero.repeat(zeros)));
+            let out = masked(SECRET, text.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&out), text);
+        }
+    }
+}
+
+#[test]
 fn echoes_next_to_and_over_each_other_all_go() {
     let secret = "abababababab";
     assert_eq!(masked(secret, b"xabababababababx"), b"x**************x");
