@@ -1,6 +1,7 @@
 //! The one way out of the host for guests. Default is closed: the grant names hosts and methods, the host resolves the
 //! name itself, every answered address is checked, and the checked address is the one that is dialled. No redirect is
-//! followed, no proxy is asked, nothing a guest says about hosts or hops goes out.
+//! followed, no proxy is asked, and no field goes out in which servers are known to read of hosts or hops but those that the
+//! host fills in.
 
 pub mod address;
 mod answers;

@@ -2,14 +2,20 @@
 //!
 //! Servers hand fields on as variables (CGI, WSGI, FastCGI), where `x-real-ip`, `x_real_ip` and `x.real.ip` are one: so they are here.
 
-/// Fields that say where a request goes, how it travels, from whom it comes, or that its method is another one.
-const HOSTS: [&str; 27] = [
+/// Fields that servers and proxies are known to read for where a request goes, how it travels, from whom it comes, or that its method is
+/// another one.
+const HOSTS: [&str; 47] = [
+    "cdn-loop",
     "cf-connecting-ip",
     "cf-connecting-ipv6",
+    "cf-pseudo-ipv4",
     "client-ip",
+    "cloudfront-viewer-address",
     "connection",
+    "do-connecting-ip",
     "expect",
     "fastly-client-ip",
+    "fly-client-ip",
     "forwarded",
     "host",
     "http2-settings",
@@ -24,17 +30,40 @@ const HOSTS: [&str; 27] = [
     "x-cluster-client-ip",
     "x-envoy-external-address",
     "x-forwarded",
-    "x-original-forwarded-for",
+    "x-host",
+    "x-http-host-override",
+    "x-nf-client-connection-ip",
+    "x-originating-ip",
     "x-real-ip",
+    "x-remote-addr",
+    "x-remote-ip",
+    "x-vercel-forwarded-for",
+    // Another path than the one that was asked for, which a front may have checked.
+    "x-rewrite-url",
     // They ask a server to take the request for one of another method, which nobody granted.
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
     // They say to which trace a request belongs: the host knows, and a guest must not say otherwise.
+    "b3",
+    "baggage",
+    "sentry-trace",
     "traceparent",
     "tracestate",
+    "uber-trace-id",
+    "x-amzn-trace-id",
+    "x-cloud-trace-context",
+    "x-datadog-parent-id",
+    "x-datadog-trace-id",
 ];
-const HOSTS_BEGINNINGS: [&str; 2] = ["proxy-", "x-forwarded-"];
+const HOSTS_BEGINNINGS: [&str; 6] = [
+    "proxy-",
+    "x-appengine-",
+    "x-azure-",
+    "x-b3-",
+    "x-forwarded-",
+    "x-original-",
+];
 
 /// Fields that ask for an answer in a form in which echoes of secrets cannot be found.
 const FORMS: [&str; 3] = ["a-im", "if-range", "range"];
@@ -101,12 +130,17 @@ mod tests {
         // Written out: a name that is taken out of the list fails here. PHP code asks for the address of a caller in `HTTP_CLIENT_IP`
         // first, and in `HTTP_X_FORWARDED` too.
         for name in [
+            "cdn-loop",
             "cf-connecting-ip",
             "cf-connecting-ipv6",
+            "cf-pseudo-ipv4",
             "client-ip",
+            "cloudfront-viewer-address",
             "connection",
+            "do-connecting-ip",
             "expect",
             "fastly-client-ip",
+            "fly-client-ip",
             "forwarded",
             "host",
             "http2-settings",
@@ -121,17 +155,39 @@ mod tests {
             "x-cluster-client-ip",
             "x-envoy-external-address",
             "x-forwarded",
-            "x-original-forwarded-for",
+            "x-host",
+            "x-http-host-override",
+            "x-nf-client-connection-ip",
+            "x-originating-ip",
             "x-real-ip",
+            "x-remote-addr",
+            "x-remote-ip",
+            "x-rewrite-url",
             "x-http-method",
             "x-http-method-override",
             "x-method-override",
+            "b3",
+            "baggage",
+            "sentry-trace",
             "traceparent",
             "tracestate",
+            "uber-trace-id",
+            "x-amzn-trace-id",
+            "x-cloud-trace-context",
+            "x-datadog-parent-id",
+            "x-datadog-trace-id",
             "proxy-authorization",
             "proxy-anything",
+            "x-appengine-user-ip",
+            "x-azure-clientip",
+            "x-azure-socketip",
+            "x-b3-traceid",
             "x-forwarded-for",
             "x-forwarded-host",
+            "x-original-forwarded-for",
+            "x-original-host",
+            "x-original-url",
+            "x-vercel-forwarded-for",
         ] {
             for name in spellings(name) {
                 assert!(is_of_host(&name) && holds_no_secret(&name), "{name} was allowed");
@@ -149,6 +205,9 @@ mod tests {
             "hostname",
             "x-client",
             "x-te",
+            "x-hosts",
+            "x-original",
+            "x-trace",
         ] {
             assert!(!is_of_host(name), "{name} was refused");
         }
