@@ -34,9 +34,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// TLS for outgoing connections: versions 1.3 and 1.2, the authorities of the system and those the operator adds, and a whole
 /// handshake each time.
 pub(super) struct Tls {
-    extra_roots: Vec<CertificateDer<'static>>,
+    extra_roots: Arc<[CertificateDer<'static>]>,
     load: Arc<Load>,
-    made: Mutex<Option<Made>>,
+    made: Arc<Mutex<Option<Made>>>,
 }
 
 /// What was made of the authorities that there were.
@@ -62,50 +62,52 @@ impl Tls {
 
     fn with(extra_roots: Vec<CertificateDer<'static>>, load: Arc<Load>) -> Self {
         Self {
-            extra_roots,
+            extra_roots: extra_roots.into(),
             load,
-            made: Mutex::new(None),
+            made: Arc::default(),
         }
     }
 
-    /// What connects: made once, unless the authorities of the system could not be read. Whoever comes meanwhile waits for it.
+    /// What connects: made once, unless the authorities of the system could not be read. Whoever comes meanwhile waits for it. What was
+    /// begun goes on when nobody waits any more: a guest says how long it waits, and the next one would begin anew.
     async fn connector(&self) -> Result<TlsConnector, Error> {
-        let mut kept = self.made.lock().await;
+        let mut kept = Arc::clone(&self.made).lock_owned().await;
         let now = Instant::now();
-        let is_good = |made: &Made| made.until.is_none_or(|until| now < until);
-        let made = match kept.take().filter(is_good) {
-            Some(made) => made,
+        let is_good = |made: &&Made| made.until.is_none_or(|until| now < until);
+        let connector = match kept.as_ref().filter(is_good) {
+            Some(made) => made.connector.clone(),
             None => {
-                let (connector, keep) = match self.make().await {
-                    Ok((connector, keep)) => (Ok(connector), keep),
-                    Err(error) => (Err(error), Keep::No),
-                };
-                let until = (keep == Keep::No).then(|| Instant::now() + UNREAD_FOR);
-                Made { connector, until }
+                let (load, extra_roots) = (Arc::clone(&self.load), Arc::clone(&self.extra_roots));
+                let making = tokio::spawn(async move {
+                    let (connector, keep) = match make(load, &extra_roots).await {
+                        Ok((connector, keep)) => (Ok(connector), keep),
+                        Err(error) => (Err(error), Keep::No),
+                    };
+                    let until = (keep == Keep::No).then(|| Instant::now() + UNREAD_FOR);
+                    kept.insert(Made { connector, until }).connector.clone()
+                });
+                making.await.map_err(|error| error.to_string()).flatten()
             }
         };
-        let connector = made.connector.clone();
-        *kept = Some(made);
         connector.map_err(|error| Error::InternalError(Some(error)))
     }
+}
 
-    async fn make(&self) -> Result<(TlsConnector, Keep), String> {
-        // Reading the system's store takes tens of milliseconds, off the executor's threads.
-        let load = Arc::clone(&self.load);
-        let loaded = tokio::task::spawn_blocking(move || load()).await;
-        let loaded = loaded.map_err(|error| error.to_string())?;
-        let (roots, keep) = roots(loaded, &self.extra_roots)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
-        let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&versions);
-        let builder = builder.map_err(|error| error.to_string())?;
-        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // A session that is taken up again skips the certificate, for as long as the server gives new tickets, and tells the server
-        // which requests are of one host, whatever their personas.
-        config.resumption = Resumption::disabled();
-        Ok((TlsConnector::from(Arc::new(config)), keep))
-    }
+async fn make(load: Arc<Load>, extra_roots: &[CertificateDer<'static>]) -> Result<(TlsConnector, Keep), String> {
+    // Reading the system's store takes tens of milliseconds, off the executor's threads.
+    let loaded = tokio::task::spawn_blocking(move || load()).await;
+    let loaded = loaded.map_err(|error| error.to_string())?;
+    let (roots, keep) = roots(loaded, extra_roots)?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let versions = [&rustls::version::TLS13, &rustls::version::TLS12];
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(&versions);
+    let builder = builder.map_err(|error| error.to_string())?;
+    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A session that is taken up again skips the certificate, for as long as the server gives new tickets, and tells the server
+    // which requests are of one host, whatever their personas.
+    config.resumption = Resumption::disabled();
+    Ok((TlsConnector::from(Arc::new(config)), keep))
 }
 
 /// Whether authorities are those of the requests to come too.
@@ -202,6 +204,8 @@ fn tls_error(error: io::Error) -> Error {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use futures::FutureExt as _;
+
     use super::*;
 
     fn authority() -> CertificateDer<'static> {
@@ -239,6 +243,25 @@ mod tests {
         let mut some = unread();
         some.certs.push(authority());
         assert_eq!(roots(some, &[authority()]).unwrap().1, Keep::Yes);
+    }
+
+    #[tokio::test]
+    async fn authorities_are_read_once_also_for_guests_that_do_not_wait() {
+        let loads = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&loads);
+        let load = move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            CertificateResult::default()
+        };
+        let tls = Tls::with(vec![authority()], Arc::new(load));
+        for _ in 0..20 {
+            assert!(
+                tls.connector().now_or_never().is_none(),
+                "it takes longer than a guest waits"
+            );
+        }
+        tls.connector().await.unwrap();
+        assert_eq!(loads.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test(start_paused = true)]
