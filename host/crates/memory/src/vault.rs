@@ -8,6 +8,7 @@
 mod answer;
 mod client;
 mod options;
+mod pauses;
 mod session;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -135,3 +135,18 @@ pub(super) fn judge(status: u16, body: Zeroizing<Vec<u8>>) -> Result<Answer, Vau
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
     haystack.windows(needle.len()).any(|window| window == needle)
 }
+
+/// What a login that is not taken comes to: the caller cannot tell it from a secret that is not there.
+pub(super) fn refused_login(failure: VaultFailure) -> VaultFailure {
+    match failure {
+        failure @ VaultFailure::Unavailable { .. } => failure,
+        VaultFailure::NotFound(_) => {
+            VaultFailure::refused("the Vault server has no AppRole login at the `mount` that is configured")
+        }
+        VaultFailure::Forbidden | VaultFailure::Conflict | VaultFailure::NoKey | VaultFailure::Refused { .. } => {
+            VaultFailure::refused(
+                "the Vault server does not take the AppRole login; check `role_id` and the secret id (the same one is tried again within 16 minutes, another one at once)",
+            )
+        }
+    }
+}

@@ -12,9 +12,10 @@ use vaultrs::api::auth::approle::requests::LoginWithApproleRequest;
 use vaultrs::api::token::requests::{LookupTokenSelfRequest, RenewTokenSelfRequest};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::answer::{Answer, VaultFailure, erased};
+use super::answer::{Answer, VaultFailure, erased, refused_login};
 use super::client::{Client, Erased};
 use super::options::{VaultError, VaultLogin, plain_path};
+use super::pauses::{Pauses, Shown};
 
 /// Shortest and longest time between two attempts to renew a token while the server does not answer.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -26,6 +27,7 @@ pub(crate) struct Session {
     login: VaultLogin,
     clock: Arc<dyn Clock>,
     token: Arc<Mutex<Option<Token>>>,
+    pauses: Pauses,
     changed: Arc<Notify>,
 }
 
@@ -93,6 +95,7 @@ impl Session {
             login,
             clock,
             token: Arc::default(),
+            pauses: Pauses::default(),
             changed: Arc::default(),
         })
     }
@@ -157,7 +160,8 @@ impl Session {
         renew_at.is_some_and(|moment| moment <= self.clock.elapsed())
     }
 
-    /// In place of a token that the server does not take any more, unless another caller has done it meanwhile.
+    /// In place of a token that the server does not take any more, unless another caller has done it meanwhile. One that came in place of
+    /// another a short while ago stays: the policy is the more likely reason then.
     async fn login_again(
         self: &Arc<Self>,
         refused: &Arc<Zeroizing<String>>,
@@ -165,6 +169,9 @@ impl Session {
         let held = Arc::clone(&self.token).lock_owned().await;
         if let Some(token) = held.as_ref().filter(|token| token.value != *refused) {
             return Ok(token.value.clone());
+        }
+        if held.is_some() && self.can_log_in_again() && !self.pauses.replace(self.clock.elapsed()) {
+            return Err(VaultFailure::Forbidden);
         }
         let (session, refused) = (Arc::clone(self), Arc::clone(refused));
         to_the_end(async move { session.replace(held, &refused).await }).await
@@ -201,13 +208,24 @@ impl Session {
                 role_id,
                 secret_id,
             } => {
+                let id = secret_id.read().await?;
+                let shown = Shown::of(id.expose());
+                if self.pauses.refuse(&shown, self.clock.elapsed()) {
+                    return Err(refused_login(VaultFailure::Forbidden));
+                }
                 let login = LoginWithApproleRequest {
                     mount: mount.clone(),
                     role_id: role_id.clone(),
-                    secret_id: String::from_utf8_lossy(secret_id.read().await?.expose()).into_owned(),
+                    secret_id: String::from_utf8_lossy(id.expose()).into_owned(),
                 };
+                drop(id);
                 let login = Erased::new(login, |login| login.secret_id.zeroize());
                 let answer = self.client.send(login.request(), None).await;
+                match &answer {
+                    Ok(_) => self.pauses.taken(),
+                    Err(VaultFailure::Unavailable { .. } | VaultFailure::NotFound(_)) => {}
+                    Err(_) => self.pauses.refused(shown, self.clock.elapsed()),
+                }
                 let granted: Granted = answer.map_err(refused_login)?.parse()?;
                 Token {
                     lease: self.lease(granted.auth.lease_duration, granted.auth.renewable, None),
@@ -362,19 +380,6 @@ pub(super) async fn keep_renewed(session: Weak<Session>, changed: Arc<Notify>) {
         match session.upgrade() {
             Some(session) => session.renew_if_due().await,
             None => return,
-        }
-    }
-}
-
-/// What a login that is not taken comes to: the caller cannot tell it from a secret that is not there.
-fn refused_login(failure: VaultFailure) -> VaultFailure {
-    match failure {
-        failure @ VaultFailure::Unavailable { .. } => failure,
-        VaultFailure::NotFound(_) => {
-            VaultFailure::refused("the Vault server has no AppRole login at the `mount` that is configured")
-        }
-        VaultFailure::Forbidden | VaultFailure::Conflict | VaultFailure::NoKey | VaultFailure::Refused { .. } => {
-            VaultFailure::refused("the Vault server does not take the AppRole login; check `role_id` and the secret id")
         }
     }
 }

@@ -508,6 +508,74 @@ async fn a_revoked_token_is_replaced_once() {
 }
 
 #[tokio::test]
+async fn a_token_is_not_replaced_at_the_rate_of_requests_that_it_may_not_make() {
+    // It may not ask about itself either: nobody says whether it is valid.
+    let server = revoking(|_| false, true);
+    let clock = clock();
+    let vault = server.vault(role(), clock.clone());
+    for (pause, logins) in [(0, 2), (29, 2), (1, 3)] {
+        clock.advance(Duration::from_secs(pause));
+        for _ in 0..10 {
+            let error = read(&vault).await.unwrap_err();
+            assert!(
+                matches!(&error, SecretError::Refused { reason, .. } if reason.contains("policy")),
+                "{error:?}"
+            );
+        }
+        let lines = server.lines();
+        let seen = lines.iter().filter(|line| line.ends_with("/login")).count();
+        assert_eq!(seen, logins, "after {pause} s more");
+    }
+    let line = "\n| `REPLACED_FOR` | 30 s | ";
+    assert!(include_str!("../../../../../docs/defaults.md").contains(line));
+}
+
+#[tokio::test]
+async fn a_login_that_was_refused_is_not_tried_at_the_rate_of_requests() {
+    let server = Server::start(|asked| match asked.path.as_str() {
+        "/v1/auth/approle/login" if asked.body.contains("right") => granted("t", 60),
+        "/v1/auth/approle/login" => Said::json(400, r#"{"errors":["invalid role or secret ID"]}"#),
+        _ => version(r#"{"password":"x"}"#, 1),
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret-id");
+    let write = |text: &str| files::write_path(&file, text.as_bytes(), 0o600, files::Replace::Allow).unwrap();
+    write("wrong");
+    let login = VaultLogin::AppRole {
+        mount: "approle".to_owned(),
+        role_id: "the-role".to_owned(),
+        secret_id: Credential::File(file.clone()),
+    };
+    let clock = clock();
+    let vault = server.vault(login, clock.clone());
+    let refused = async || {
+        let error = read(&vault).await.unwrap_err();
+        assert!(
+            matches!(&error, SecretError::Refused { reason, .. } if reason.contains("role_id")),
+            "{error:?}"
+        );
+    };
+    // Three within a quarter of an hour, and then one.
+    for (pause, logins) in [(0, 1), (1, 2), (31, 2), (1, 3), (959, 3), (1, 4), (959, 4), (1, 5)] {
+        clock.advance(Duration::from_secs(pause));
+        for _ in 0..10 {
+            refused().await;
+        }
+        assert_eq!(server.lines().len(), logins, "after {pause} s more");
+    }
+    // Another one has pauses of its own.
+    write("other");
+    refused().await;
+    clock.advance(Duration::from_secs(1));
+    refused().await;
+    assert_eq!(server.lines().len(), 7);
+    write("right");
+    assert_eq!(read_text(&vault).await, "x");
+    let line = "\n| `REFUSED_FOR` | 1 s to 16 min | ";
+    assert!(include_str!("../../../../../docs/defaults.md").contains(line));
+}
+
+#[tokio::test]
 async fn a_login_that_its_caller_gives_up_is_kept_for_the_next() {
     let (let_go, held) = std::sync::mpsc::channel::<()>();
     let (held, logins) = (std::sync::Mutex::new(held), AtomicU32::new(0));
