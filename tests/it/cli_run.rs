@@ -187,3 +187,16 @@ fn a_run_reaches_this_machine_only_if_both_the_host_and_the_network_are_allowed(
     desk.aral(&["run", "http.wasm", "--development", "--allow-network", "localhost"])
         .assert("no network", 2, &["is not a network", "hint: write it with its length"]);
 }
+
+#[test]
+fn what_a_guest_says_when_it_dies_is_shown_where_little_is() {
+    let desk = Desk::new();
+    desk.guest(RUNTIME_PANIC, |_| ());
+    for option in ["--quiet", "--json"] {
+        let run = desk.aral(&["invoke", "runtime-panic", "--input", r#""panic""#, option]);
+        assert_ne!(run.code, 0, "{option}: {run:?}");
+        let last_words = "warning: log warn: the secret of this panic is 4711";
+        assert!(run.stderr.contains(last_words), "{option}: {run:?}");
+        assert!(!run.stderr.contains("about to panic"), "{option}: {run:?}");
+    }
+}

@@ -226,6 +226,20 @@ mod tests {
     }
 
     #[test]
+    fn what_guests_warn_of_is_shown_until_somebody_turns_it_off() {
+        let shows = |variable, level: &Level| {
+            let filter = filter(0, false, variable).unwrap();
+            filter.would_enable("aral::guest", level)
+        };
+        for variable in [None, Some("warn"), Some("warn,aral_host=off")] {
+            assert!(shows(variable, &Level::WARN), "{variable:?}");
+        }
+        for variable in ["off", "error", "warn,aral::guest=off"] {
+            assert!(!shows(Some(variable), &Level::WARN), "{variable}");
+        }
+    }
+
+    #[test]
     fn no_level_keeps_back_a_panic() {
         for (quiet, variable) in [(false, Some("off")), (true, None), (false, Some("off,aral::panic=off"))] {
             let filter = filter(0, quiet, variable).unwrap();

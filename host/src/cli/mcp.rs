@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aral_contract::Failure;
 use aral_host::protocol::{Bounds, standard_streams};
-use aral_host::{Host, LogSink};
+use aral_host::{Host, ServerLogSink};
 
 use super::arguments::Mcp;
 use super::configured::Configured;
@@ -28,7 +28,7 @@ pub(crate) fn run(arguments: &Mcp, configured: &Configured, output: &Output) -> 
         .map_or_else(Bounds::default, |serve| serve.bounds.clone());
     let host = Host::builder()
         .config(config)
-        .sink(Arc::new(LogSink))
+        .sink(Arc::new(ServerLogSink::default()))
         .sink(Arc::new(Warner(*output)))
         .compiler(session::compiler())
         .build()?;

@@ -11,7 +11,7 @@ use aral_host::config::serve::ServeConfig;
 use aral_host::operator::HEAR;
 use aral_host::protocol::ServerHandle;
 use aral_host::telemetry::{Spans, Telemetry};
-use aral_host::{Config, Host, LogSink, Management, Personas, RELOAD_TARGET, Reloader, Warning};
+use aral_host::{Config, Host, Management, Personas, RELOAD_TARGET, Reloader, ServerLogSink, Warning};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, s
     let telemetry = Telemetry::start(&configured.config.telemetry, &configured.config.outbound, spans)?;
     let host = Host::builder()
         .config(configured.config.clone())
-        .sink(Arc::new(LogSink))
+        .sink(Arc::new(ServerLogSink::default()))
         .sink(Arc::new(Warner(*output)))
         .compiler(session::compiler())
         .sampling(telemetry.sampling())

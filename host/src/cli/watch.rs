@@ -35,7 +35,11 @@ impl Watch {
 impl AuditSink for Watch {
     fn record(&self, event: Event) {
         if let EventKind::GuestLog { level, message, .. } = &event.kind {
-            self.output.note(&format!("log {level}: {}", text::line(message)));
+            let line = format!("log {level}: {}", text::line(message));
+            match *level {
+                "warn" | "error" => self.output.warn(&line),
+                _ => self.output.note(&line),
+            }
             return;
         }
         if let EventKind::DevelopmentOnly { subject } = &event.kind {

@@ -15,6 +15,41 @@ use crate::support::guests::*;
 use crate::support::server::{Server, desk};
 
 const ECHO: &str = "runtime-echo-tool";
+/// What the guest says when it dies.
+const LAST_WORDS: &str = "the secret of this panic is 4711";
+
+#[test]
+fn what_a_guest_says_when_it_dies_is_in_the_log_of_a_server() {
+    let run = |variable: Option<&str>| {
+        let desk = desk(|_| ());
+        desk.guest(RUNTIME_PANIC, |_| ());
+        let mut command = desk.command(&["serve", "--json", "--log-format", "json"]);
+        command.envs(variable.map(|value| ("ARAL_LOG", value)));
+        let server = Server::from(command);
+        let reply = server.invoke("runtime-panic", r#""panic""#);
+        let problem = reply.assert_problem("a panic", 502, "guest.trap");
+        server.signal(Signal::TERM);
+        let (code, words) = server.wait();
+        assert_eq!(code, Some(0));
+        let lines: Vec<Value> = words
+            .lines()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect();
+        let said: Vec<Value> = lines
+            .into_iter()
+            .filter(|line| line["fields"]["said"].to_string().contains(LAST_WORDS))
+            .collect();
+        (said, problem["trace_id"].clone())
+    };
+    let (said, trace) = run(None);
+    let [line] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((&line["trace_id"], &line["target"]), (&trace, &"aral::guest".into()));
+    assert_eq!(
+        (&line["level"], &line["fields"]["capability"]),
+        (&"WARN".into(), &"runtime-panic".into())
+    );
+    assert_eq!(run(Some("warn,aral::guest=off")).0, Vec::<Value>::new());
+}
 
 #[test]
 fn a_reader_of_the_log_that_pauses_holds_up_nobody_and_what_is_lost_is_counted() {
