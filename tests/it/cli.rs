@@ -742,6 +742,7 @@ fn versions_stand_side_by_side_and_the_newest_that_is_asked_for_answers() {
         ("versioned@2", "2.0.0", json!(7)),
         ("versioned@^1", "1.3.0", json!("number")),
         ("versioned@1.0", "1.3.0", json!("number")),
+        ("versioned@1.0.0", "1.0.0", json!("number")),
         ("versioned@=1.0.0", "1.0.0", json!("number")),
         ("versioned@<1.2", "1.0.0", json!("number")),
         ("versioned@>=1.2, <2", "1.3.0", json!("number")),

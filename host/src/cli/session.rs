@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aral_capability::{Inspection, Registry, inspect_by};
-use aral_contract::{CapabilityId, Code, Failure};
+use aral_contract::{CapabilityId, Code, Failure, version};
 use aral_host::{Config, Host, LogSink, Personas, Registered};
 use aral_runtime::{Allocation, CompilerKind, Runtime, RuntimeOptions};
 use semver::VersionReq;
@@ -127,7 +127,8 @@ pub(crate) fn with_development_hint(failure: Failure) -> Failure {
 /// `ID` or `ID@VERSION`.
 pub(crate) fn capability(text: &str) -> Result<(CapabilityId, Option<VersionReq>), Failure> {
     let wrong = |reason: String| {
-        Failure::new(Code::ConfigInvalid, reason).with_hint("write it like `text-grep` or `text-grep@^1.2`")
+        Failure::new(Code::ConfigInvalid, reason)
+            .with_hint("write it like `text-grep`, `text-grep@1.2.0` or `text-grep@^1.2`")
     };
     let (id, version) = match text.split_once('@') {
         Some((id, version)) => (id, Some(version)),
@@ -137,7 +138,7 @@ pub(crate) fn capability(text: &str) -> Result<(CapabilityId, Option<VersionReq>
         .parse()
         .map_err(|error: aral_contract::id::IdError| wrong(error.to_string()))?;
     let parse = |version: &str| {
-        VersionReq::parse(version)
+        version::asked(version)
             .map_err(|error| wrong(format!("`{}` names no versions: {error}", version.escape_debug())))
     };
     Ok((id, version.map(parse).transpose()?))
@@ -203,6 +204,8 @@ mod tests {
             (id.as_str(), version.unwrap().to_string().as_str()),
             ("text-grep", "^1.2")
         );
+        let (_, alone) = capability("text-grep@1.2.0").unwrap();
+        assert_eq!(alone.unwrap().to_string(), "=1.2.0");
         assert_eq!(capability("a").unwrap().1, None);
         for bad in ["", "A", "a@", "a@x.y.z.w", "a b"] {
             assert_eq!(capability(bad).unwrap_err().code, Code::ConfigInvalid, "{bad:?}");

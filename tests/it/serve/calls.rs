@@ -59,6 +59,30 @@ fn a_call_is_answered_with_the_output_as_it_is() {
 }
 
 #[test]
+fn a_whole_version_is_called_alone_though_there_is_a_newer_compatible_one() {
+    let desk = desk(|_| ());
+    desk.component(&RUNTIME_ECHO_TOOL.bytes());
+    let entries = ["1.0.0", "1.0.1"].map(|version| {
+        let mut entry = setup::entry(RUNTIME_ECHO_TOOL);
+        entry["version"] = json!(version);
+        entry
+    });
+    desk.manifest(&entries);
+    let server = Server::start(&desk);
+    for (query, version) in [
+        ("1.0.0", "1.0.0"),
+        ("%3D1.0.0", "1.0.0"),
+        ("%5E1.0.0", "1.0.1"),
+        ("1.0", "1.0.1"),
+    ] {
+        let reply = server.invoke(&format!("{ECHO}?version={query}"), "1");
+        assert_eq!(reply.field("aral-capability-version"), Some(version), "{query}");
+        let shown = server.get(&format!("/v1/capabilities/{ECHO}?version={query}")).json();
+        assert_eq!(shown["version"], version, "{query}");
+    }
+}
+
+#[test]
 fn the_description_says_how_to_call_and_nothing_of_this_machine() {
     let desk = desk(|_| ());
     let root = desk.root();

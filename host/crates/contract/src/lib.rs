@@ -23,6 +23,7 @@ pub mod sensitive;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod trace;
+pub mod version;
 
 pub use address::{network, site};
 pub use allow::{AllowList, CapabilityPattern};

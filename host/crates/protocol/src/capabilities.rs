@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use aral_capability::{Capability, Registry};
+use aral_contract::version::exactly;
 use aral_contract::{Failure, Grant, Permission};
 use aral_orchestration::{Dispatcher, Session};
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use http::header;
-use semver::{Comparator, Op, Version, VersionReq};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -180,19 +180,6 @@ pub(crate) fn granted(
 ) -> Result<Arc<Grant>, Failure> {
     let version = exactly(&capability.entry.version);
     dispatcher.allowed(session, &capability.entry.id, Some(&version))
-}
-
-/// This version and no other.
-pub(crate) fn exactly(version: &Version) -> VersionReq {
-    VersionReq {
-        comparators: vec![Comparator {
-            op: Op::Exact,
-            major: version.major,
-            minor: Some(version.minor),
-            patch: Some(version.patch),
-            pre: version.pre.clone(),
-        }],
-    }
 }
 
 /// Capabilities in the version that is called if nobody asks for another, by name.

@@ -4,7 +4,7 @@
 use std::error::Error as _;
 use std::sync::Arc;
 
-use aral_contract::{CapabilityId, Code, Digest, Failure, TraceContext, TraceId, Usage};
+use aral_contract::{CapabilityId, Code, Digest, Failure, TraceContext, TraceId, Usage, version};
 use aral_orchestration::dispatch::{CallPhase, ReceiptReference};
 use aral_orchestration::{Outcome, Request};
 use axum::body::Body;
@@ -50,7 +50,7 @@ pub(crate) const RECEIPT: HeaderName = HeaderName::from_static("aral-receipt");
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Versions {
-    /// Which versions will do, such as `^1.2`; without it the newest release.
+    /// Which versions will do: `1.2.0` is that one alone, `^1.2` the newest compatible one; without it the newest release.
     #[param(
         pattern = r"^(\*|(=|>=?|<=?|~|\^)? ?(0|[1-9][0-9]{0,17})(\.(0|[1-9][0-9]{0,17})){0,2}(, ?(=|>=?|<=?|~|\^)? ?(0|[1-9][0-9]{0,17})(\.(0|[1-9][0-9]{0,17})){0,2}){0,7})$"
     )]
@@ -60,9 +60,9 @@ pub(crate) struct Versions {
 impl Versions {
     pub(crate) fn requirement(&self) -> Result<Option<VersionReq>, Problem> {
         let parse = |text: &String| {
-            VersionReq::parse(text).map_err(|error| {
+            version::asked(text).map_err(|error| {
                 let message = format!("`{}` names no versions: {error}", text.escape_debug());
-                Problem::request(StatusCode::BAD_REQUEST, message).with_hint("write it like `^1.2` or `=1.2.3`")
+                Problem::request(StatusCode::BAD_REQUEST, message).with_hint("write it like `^1.2` or `1.2.3`")
             })
         };
         self.version.as_ref().map(parse).transpose()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aral_contract::document::json::memory_bytes;
+use aral_contract::version::exactly;
 use aral_contract::{CapabilityId, Code, Failure, TraceContext, TraceId};
 use aral_orchestration::dispatch::CallPhase;
 use aral_orchestration::{Outcome, Request, Session};
@@ -19,7 +20,6 @@ use super::arguments::Arguments;
 use super::message::data;
 use super::{Toolbox, tool};
 use crate::bounds;
-use crate::capabilities::exactly;
 use crate::limit::Reservation;
 use crate::receipts;
 use crate::request_place::RequestPlace;
