@@ -36,6 +36,14 @@ fn build(desk: &Desk, program: &Path, arguments: &[&str]) -> Run {
     }
 }
 
+/// Puts what `aral build` made where the `capability.toml` of the scaffold looks for it.
+fn put_component(desk: &Desk, id: &str, report: &serde_json::Value) {
+    let component = Path::new(report["component"].as_str().expect("a path"));
+    let name = component.file_name().and_then(|name| name.to_str()).expect("a name");
+    let bytes = std::fs::read(component).expect("a component");
+    desk.write(&format!("{id}/target/wasm32-wasip2/release/{name}"), &bytes);
+}
+
 /// The steps of the README that `aral new` writes.
 fn walk(id: &str, options: &[&str]) {
     let desk = Desk::new();
@@ -56,10 +64,7 @@ fn walk(id: &str, options: &[&str]) {
     assert_eq!(built.code, 0, "{built:#?}");
     let report: serde_json::Value = serde_json::from_str(&built.stdout).expect("one object");
     assert_eq!(report["inspection"]["permissions"], serde_json::json!([]), "{report}");
-    let component = Path::new(report["component"].as_str().expect("a path"));
-    let name = component.file_name().and_then(|name| name.to_str()).expect("a name");
-    let bytes = std::fs::read(component).expect("a component");
-    desk.write(&format!("{id}/target/wasm32-wasip2/release/{name}"), &bytes);
+    put_component(&desk, id, &report);
 
     desk.aral(&["manifest", "build", id]).assert("manifest build", 0, &[]);
     desk.aral(&["manifest", "sign", "manifest.json", "--key", "key.pem"])
@@ -80,6 +85,32 @@ fn a_new_tool_builds_passes_its_test_and_runs() {
 #[test]
 fn a_new_command_builds_passes_its_test_and_runs() {
     walk("scaffold-command", &["--shape", "command"]);
+}
+
+#[test]
+fn a_tool_that_panics_while_it_describes_itself_is_quoted() {
+    let desk = Desk::new();
+    let sdk = repository().join("guest-sdk");
+    desk.aral(&["new", "scaffold-panic", "--sdk", sdk.to_str().expect("UTF-8")])
+        .assert("new", 0, &[]);
+    let lock = std::fs::read(repository().join("capabilities/Cargo.lock")).expect("a lock file");
+    desk.write("scaffold-panic/Cargo.lock", &lock);
+    let source = desk.path("scaffold-panic/src/lib.rs");
+    let code = std::fs::read_to_string(&source).expect("a file");
+    let field = "    text: String,\n";
+    assert!(code.contains(field), "{code}");
+    let code = code.replacen(field, &format!("    #[serde(default = \"text\")]\n{field}"), 1);
+    let code = format!("{code}\nfn text() -> String {{\n    panic!(\"no default today\")\n}}\n");
+    desk.write("scaffold-panic/src/lib.rs", code.as_bytes());
+    let built = build(&desk, &program(), &["build", "scaffold-panic", "--json"]);
+    assert_eq!(built.code, 0, "{built:#?}");
+    let report = serde_json::from_str(&built.stdout).expect("one object");
+    put_component(&desk, "scaffold-panic", &report);
+    let described = desk.aral(&["manifest", "build", "scaffold-panic"]);
+    assert_ne!(described.code, 0, "{described:#?}");
+    for part in ["no default today", "while it described itself: the guest trapped"] {
+        assert!(described.stderr.contains(part), "{described:#?}");
+    }
 }
 
 #[test]

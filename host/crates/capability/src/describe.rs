@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use aral_contract::{
-    AuditSink, Classification, Code, Cut, Digest, Event, Failure, Grant, GrantParts, Limits, Metering, Permissions,
-    TraceId,
+    AuditSink, Blame, Classification, Code, Cut, Digest, Event, EventKind, Failure, Grant, GrantParts, Limits,
+    Metering, Permissions, TraceId,
 };
 use aral_runtime::{Guarded, Runtime, SystemClock, fault_of, within_wall};
 use semver::Version;
@@ -47,8 +47,24 @@ struct BuildLog;
 
 impl AuditSink for BuildLog {
     fn record(&self, event: Event) {
-        tracing::debug!(event = ?event.kind, "while the capability described itself");
+        match &event.kind {
+            // The message of a panic is such a line, and the trap after it has no text.
+            EventKind::GuestLog { level, message, .. } if matches!(*level, "warn" | "error") => {
+                tracing::warn!(level, said = message.as_str(), "while the capability described itself");
+            }
+            kind => tracing::debug!(event = ?kind, "while the capability described itself"),
+        }
     }
+}
+
+/// How a guest failed while it described itself. No manifest raises the limits here, so a hint that names them would not help.
+fn describing(failure: Failure) -> Failure {
+    if !matches!(failure.code.blame(), Blame::Guest | Blame::Limit) {
+        return failure;
+    }
+    let message = format!("while it described itself: {}", failure.message);
+    Failure { message, ..failure }
+        .with_hint("its schemas are made there, with the defaults and examples in them: let these be constants")
 }
 
 /// Runs `describe` of a component compiled for the metered engine.
@@ -73,10 +89,14 @@ pub async fn describe(runtime: &Runtime, component: &Component) -> Result<Descri
         let instance = tool.instantiate_async(&mut store).await?;
         instance.aral_capability_tool().call_describe(&mut store).await
     };
-    let said = within_wall(limits, run).await.map_err(fault::of_fault)?;
-    let said = said.map_err(|error| match error.downcast_ref::<I32Exit>() {
-        Some(I32Exit(code)) => fault::of_exit(*code),
-        None => fault::of_fault(fault_of(&error, store.data().guard_ref())),
+    let said = within_wall(limits, run)
+        .await
+        .map_err(|fault| describing(fault::of_fault(fault)))?;
+    let said = said.map_err(|error| {
+        describing(match error.downcast_ref::<I32Exit>() {
+            Some(I32Exit(code)) => fault::of_exit(*code),
+            None => fault::of_fault(fault_of(&error, store.data().guard_ref())),
+        })
     })?;
     let bytes = [&said.title, &said.description, &said.input_schema, &said.output_schema]
         .map(String::len)

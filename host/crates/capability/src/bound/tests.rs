@@ -5,7 +5,7 @@ mod guests;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aral_contract::{EventKind, GrantParts, Limits, TraceId};
+use aral_contract::{Blame, EventKind, GrantParts, Limits, TraceId};
 use aral_runtime::{Allocation, RuntimeOptions};
 use futures::FutureExt as _;
 use serde_json::{Value, json};
@@ -835,6 +835,20 @@ async fn describing_runs_in_an_empty_sandbox() {
     );
     let failure = compile(guests::program("", "(i32.const 0)")).await.unwrap_err();
     assert_eq!(failure.code, Code::ComponentInvalid);
+    for (start, blame) in [
+        ("unreachable", Blame::Guest),
+        ("(loop $again (br $again))", Blame::Limit),
+    ] {
+        let start = format!("(func $start {start}) (start $start)");
+        let failure = compile(guests::tool("", &start, ECHO)).await.unwrap_err();
+        assert_eq!(failure.code.blame(), blame, "{failure:?}");
+        assert!(
+            failure.message.starts_with("while it described itself: "),
+            "{failure:?}"
+        );
+        let hint = failure.hint.unwrap();
+        assert!(hint.contains("constants") && !hint.contains("[limits]"), "{hint}");
+    }
     drop(fixture);
 }
 
