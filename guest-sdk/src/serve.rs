@@ -3,9 +3,13 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Number, Value};
 
 use crate::bindings::exports::aral::capability::tool;
 use crate::{Descriptor, Error, Result};
+
+/// From here on a float may stand for several integers.
+const EXACT_BELOW: f64 = 9_007_199_254_740_992.0;
 
 /// Runs a capability's function on JSON, as the host does; for unit tests on the build machine.
 ///
@@ -23,9 +27,44 @@ where
     O: Serialize,
     E: Into<Error>,
 {
-    let input = serde_json::from_str(input).map_err(|error| Error::InvalidInput(error.to_string()))?;
-    let output = run(input).map_err(Into::into)?;
+    let output = run(read(input)?).map_err(Into::into)?;
     serde_json::to_string(&output).map_err(|error| Error::Internal(format!("the output has no JSON form: {error}")))
+}
+
+/// What the schema takes: to JSON Schema `5.0` and `5e0` are integers, and to serde they are not. Only an input that serde refuses is
+/// read twice.
+fn read<I: DeserializeOwned>(input: &str) -> Result<I> {
+    let refused = match serde_json::from_str(input) {
+        Ok(read) => return Ok(read),
+        Err(error) => error,
+    };
+    let read_again = || {
+        let mut value: Value = serde_json::from_str(input).ok()?;
+        if !write_integers(&mut value) {
+            return None;
+        }
+        serde_json::from_value(value).ok()
+    };
+    read_again().ok_or_else(|| Error::InvalidInput(refused.to_string()))
+}
+
+/// Makes integers of the floats that have no fraction. Whether there was one.
+fn write_integers(value: &mut Value) -> bool {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let is_whole = |float: &f64| float.fract() == 0.0 && float.abs() < EXACT_BELOW;
+            let Some(whole) = number.as_f64().filter(is_whole) else {
+                return false;
+            };
+            *number = Number::from(whole as i64);
+            true
+        }
+        Value::Array(items) => items.iter_mut().fold(false, |found, item| write_integers(item) | found),
+        Value::Object(members) => members
+            .values_mut()
+            .fold(false, |found, member| write_integers(member) | found),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
 }
 
 /// Behind `describe` of the component.
@@ -80,6 +119,27 @@ mod tests {
         assert_eq!(serve(halve, "7"), Err(Error::invalid_input("the number is odd")));
         assert!(matches!(serve(halve, r#""8""#), Err(Error::InvalidInput(text)) if text.contains("expected i64")));
         assert!(matches!(serve(halve, "8 8"), Err(Error::InvalidInput(_))));
+    }
+
+    #[test]
+    fn an_integer_may_be_written_as_json_schema_takes_it() {
+        for input in ["8.0", "8e0", "80e-1", "0.8E1"] {
+            assert_eq!(serve(halve, input), Ok("4".to_owned()), "{input}");
+        }
+        assert_eq!(serve(halve, "-8.0"), Ok("-4".to_owned()));
+        for input in ["8.5", "9007199254740992.0", "1e300"] {
+            let refused = serve(halve, input);
+            assert!(
+                matches!(&refused, Err(Error::InvalidInput(text)) if text.contains("expected i64")),
+                "{input}: {refused:?}"
+            );
+        }
+        let sum = |(count, parts): (u8, Vec<(u64, f64)>)| -> Result<f64> {
+            Ok(parts.iter().map(|(_, part)| part).sum::<f64>() + f64::from(count))
+        };
+        assert_eq!(serve(sum, "[1.0, [[2.0, 3.0], [4, 0.5]]]"), Ok("4.5".to_owned()));
+        let echo = |value: Value| -> Result<Value> { Ok(value) };
+        assert_eq!(serve(echo, "[5.0]"), Ok("[5.0]".to_owned()), "nothing refused it");
     }
 
     #[test]
