@@ -354,14 +354,17 @@ impl Bound {
         };
         store.data().call.runs();
         let _timed = self.timed(&self.run);
-        let failed = |code: &str| Err(Failure::new(Code::GuestError, format!("the program ended with {code}")));
+        let failed = |code| {
+            let ended = fault::ended(code);
+            Err(Failure::new(Code::GuestError, format!("the program ended {ended}")))
+        };
         let run = instance.wasi_cli_run();
         match run.call_run(&mut *store).instrument(running()).await {
             Ok(Ok(())) => Ok(Ok(stdout.take())),
-            Ok(Err(())) => Ok(failed("an error")),
+            Ok(Err(())) => Ok(failed(1)),
             Err(error) => match error.downcast_ref() {
                 Some(I32Exit(0)) => Ok(Ok(stdout.take())),
-                Some(I32Exit(code)) => Ok(failed(&format!("exit code {code}"))),
+                Some(I32Exit(code)) => Ok(failed(*code)),
                 None => Err(error),
             },
         }

@@ -69,10 +69,20 @@ pub(crate) fn unrecorded() -> Failure {
 
 /// A guest ended itself with `exit` where an answer was due.
 pub(crate) fn of_exit(code: i32) -> Failure {
+    let ended = ended(code);
     Failure::new(
         Code::GuestExit,
-        format!("the guest ended itself with exit code {code} instead of answering"),
+        format!("the guest ended itself {ended} instead of answering"),
     )
+}
+
+/// How a guest ended by this exit code. The function `exit` of WASI says done or failed and no code; the library writes 0 or 1 for that.
+pub(crate) fn ended(code: i32) -> String {
+    match code {
+        0 => "as done".to_owned(),
+        1 => "as failed".to_owned(),
+        code => format!("with exit code {code}"),
+    }
 }
 
 #[cfg(test)]

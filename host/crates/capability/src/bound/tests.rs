@@ -591,11 +591,17 @@ fn a_guest_that_has_ended_does_not_stand_for_the_log() {
 
 #[tokio::test]
 async fn a_tool_that_exits_has_not_answered() {
-    let import = r#"(import "wasi:cli/exit@0.2.12" "exit" (func $exit (param i32)))"#;
-    for status in [0, 1] {
-        let guest = guests::tool(import, "", &format!("(call $exit (i32.const {status})) (i32.const 0)"));
+    for (function, status, ended) in [
+        ("exit", 0, "as done"),
+        // Whatever the code was.
+        ("exit", 1, "as failed"),
+        ("exit-with-code", 3, "with exit code 3"),
+    ] {
+        let import = format!(r#"(import "wasi:cli/exit@0.2.12" "{function}" (func $exit (param i32)))"#);
+        let guest = guests::tool(&import, "", &format!("(call $exit (i32.const {status})) (i32.const 0)"));
         let failure = Fixture::tool().run(&guest, "1").await.result.unwrap_err();
-        assert_eq!(failure.code, Code::GuestExit);
+        let message = format!("the guest ended itself {ended} instead of answering");
+        assert_eq!((failure.code, failure.message), (Code::GuestExit, message));
     }
 }
 
@@ -808,6 +814,8 @@ async fn a_program_that_fails_or_says_too_much_is_told_apart() {
             .result
             .unwrap_err();
         assert_eq!(failure.code, code, "{body}");
+        let is_failed = failure.message == "the program ended as failed";
+        assert_eq!(is_failed, code == Code::GuestError, "{body}: {failure:?}");
     }
     let flood = guests::program(
         "111",
