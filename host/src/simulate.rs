@@ -290,7 +290,7 @@ impl Documents {
     }
 }
 
-fn with_lines(missing: &impl fmt::Display, lines: &[String]) -> String {
+fn with_lines(missing: &impl fmt::Display, lines: &[impl fmt::Display]) -> String {
     let lines: String = lines.iter().map(|line| format!("\n{line}")).collect();
     format!("{missing}{lines}")
 }

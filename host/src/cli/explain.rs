@@ -119,7 +119,7 @@ fn human(decision: &Decision) -> String {
                     text::line(&missing.to_string())
                 ));
                 for line in &missing.lines {
-                    shown.push_str(&format!("    hint: {}\n", text::line(line)));
+                    shown.push_str(&format!("    hint: {}\n", text::line(&line.to_string())));
                 }
             }
         }

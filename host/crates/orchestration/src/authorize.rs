@@ -20,6 +20,7 @@ use serde::Serialize;
 
 use crate::budget::{Never, TermRow, Terms, agent_rows, never};
 use crate::policy::Policy;
+pub use lines::Line;
 pub use row::{Answer, Missing, Party, Row, Subject, Verdict};
 use weigh::Weighing;
 pub use why_not::{Change, Document, Lowered, WhyNot};
@@ -94,11 +95,10 @@ impl Denial {
 impl From<&Denial> for Failure {
     fn from(denial: &Denial) -> Self {
         let what: Vec<String> = denial.missing.iter().map(Missing::to_string).collect();
-        let lines: Vec<&str> = denial
-            .missing
-            .iter()
-            .flat_map(|one| one.lines.iter().map(String::as_str))
-            .collect();
+        let missing = denial.missing.iter().flat_map(|one| &one.lines);
+        let mut lines: Vec<String> = lines::merged(missing).iter().map(Line::to_string).collect();
+        // Document by document, as whoever adds them does.
+        lines.sort_by_key(|line| !line.starts_with(lines::PERSONA));
         let message = format!("capability `{}` may not run: {}", denial.capability, what.join("; "));
         Self::new(Code::PermissionDenied, message).with_hint(lines.join("\n"))
     }
@@ -163,7 +163,7 @@ fn tier_row(persona: &PersonaBody, policy: &Policy) -> Option<Row> {
     };
     let no = || Answer {
         verdict: Verdict::No,
-        lines: vec![lines::tier(tier, policy.agents.requests_per_minute)],
+        lines: vec![Line::Whole(lines::tier(tier, policy.agents.requests_per_minute))],
     };
     Some(Row {
         subject: Subject::Tier,

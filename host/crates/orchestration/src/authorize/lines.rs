@@ -1,10 +1,12 @@
 //! The lines that would change an answer: where they stand and how they are written. Words alone; nothing here decides.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use aral_contract::CapabilityId;
 use aral_contract::id::TierName;
 use aral_contract::quote::quoted;
+use serde::{Serialize, Serializer};
 
 /// How the lines of a persona begin.
 pub(super) const PERSONA: &str = "persona";
@@ -59,6 +61,69 @@ pub(crate) fn policy_number(tier: Option<&TierName>, name: &str, number: u64) ->
     }
 }
 
+/// A line of a persona or of a policy that would change an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Line {
+    /// What a list lacks.
+    Values {
+        /// Which list.
+        place: &'static str,
+        /// The values in the words of the file, each once.
+        values: Vec<String>,
+    },
+    /// Anything else, as it is written.
+    Whole(String),
+}
+
+impl fmt::Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Values { place, values } => write!(f, "{place}{} [{}]", sign(place), values.join(", ")),
+            Self::Whole(line) => f.write_str(line),
+        }
+    }
+}
+
+impl Serialize for Line {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A place and its value are `key = value` in a policy and `"key": value` in a persona.
+fn sign(place: &str) -> &'static str {
+    if place.starts_with(PERSONA) { ":" } else { " =" }
+}
+
+/// The same lines with each list once: several permissions may lack something of one list, and a document that names a list twice is
+/// refused.
+pub(super) fn merged<'a>(lines: impl IntoIterator<Item = &'a Line>) -> Vec<Line> {
+    let mut merged: Vec<Line> = Vec::new();
+    for line in lines {
+        let Line::Values { place, values } = line else {
+            if !merged.contains(line) {
+                merged.push(line.clone());
+            }
+            continue;
+        };
+        let same = merged.iter_mut().find_map(|one| match one {
+            Line::Values { place: other, values } if *other == *place => Some(values),
+            Line::Values { .. } | Line::Whole(_) => None,
+        });
+        match same {
+            Some(all) => {
+                for value in values {
+                    if !all.contains(value) {
+                        all.push(value.clone());
+                    }
+                }
+            }
+            None => merged.push(line.clone()),
+        }
+    }
+    merged
+}
+
 /// The line with which the most that one capability gets of a limit is another number.
 pub(super) fn ceiling(capability: &CapabilityId, name: &str, number: u64) -> String {
     format!("aral.toml, [policy.capability.{capability}.limits]: {name} = {number}")
@@ -108,14 +173,11 @@ impl Lines {
         self.0.insert(place, LineValue::One(number.max(so_far).to_string()));
     }
 
-    /// Every place with its value: as `key = value` for the policy, as `"key": value` for the persona.
-    pub(super) fn into_lines(self) -> Vec<String> {
-        let line = |(place, value): (&str, LineValue)| {
-            let sign = if place.starts_with(PERSONA) { ":" } else { " =" };
-            match value {
-                LineValue::List(values) => format!("{place}{sign} [{}]", values.join(", ")),
-                LineValue::One(value) => format!("{place}{sign} {value}"),
-            }
+    /// Every place with its value.
+    pub(super) fn into_lines(self) -> Vec<Line> {
+        let line = |(place, value): (&'static str, LineValue)| match value {
+            LineValue::List(values) => Line::Values { place, values },
+            LineValue::One(value) => Line::Whole(format!("{place}{} {value}", sign(place))),
         };
         self.0.into_iter().map(line).collect()
     }

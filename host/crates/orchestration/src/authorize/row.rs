@@ -6,6 +6,8 @@ use std::fmt;
 use aral_contract::Permission;
 use serde::{Serialize, Serializer};
 
+use super::lines::Line;
+
 /// What a row is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
@@ -87,7 +89,7 @@ pub struct Answer {
     /// How much.
     pub verdict: Verdict,
     /// The lines that would make it a yes; none if it is one.
-    pub lines: Vec<String>,
+    pub lines: Vec<Line>,
 }
 
 /// One row of a decision.
@@ -139,7 +141,7 @@ pub struct Missing {
     /// Who does not give it.
     pub by: Vec<Party>,
     /// The lines that would give it.
-    pub lines: Vec<String>,
+    pub lines: Vec<Line>,
 }
 
 /// These parties and what they do, in words: `one` of one of them, `several` of more.

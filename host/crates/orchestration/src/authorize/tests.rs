@@ -38,6 +38,10 @@ fn policy(lines: &[&str]) -> Policy {
     Policy::resolve(raw, &"/etc/aral".parse::<AbsolutePath>().unwrap()).unwrap()
 }
 
+fn texts(lines: &[Line]) -> Vec<String> {
+    lines.iter().map(Line::to_string).collect()
+}
+
 fn decide(permissions: &Value, constraints: &Value, lines: &[&str]) -> Decision {
     authorize(
         &entry(permissions),
@@ -174,7 +178,7 @@ fn every_line_of_the_policy_decides() {
             assert_eq!(denial.missing.len(), 1, "without {removed}: {denial:?}");
             assert_eq!(denial.missing[0].by, [Party::Policy], "without {removed}");
             let key = removed.split([' ', '.']).next().unwrap();
-            let line = &denial.missing[0].lines[0];
+            let line = denial.missing[0].lines[0].to_string();
             assert!(line.contains(key), "without {removed} the hint is {line}");
         }
     }
@@ -189,7 +193,10 @@ fn every_line_of_the_persona_decides() {
             constraints.as_object_mut().unwrap().remove(&name);
             let denial = decide(&case.asked, &constraints, &case.policy).outcome.unwrap_err();
             assert_eq!(denial.missing[0].by, [Party::Persona], "without {name}");
-            assert!(denial.missing[0].lines[0].contains(&name), "without {name}: {denial:?}");
+            assert!(
+                denial.missing[0].lines[0].to_string().contains(&name),
+                "without {name}: {denial:?}"
+            );
             let failure = Failure::from(&denial);
             assert_eq!(failure.code, Code::PermissionDenied);
             assert!(failure.hint.unwrap().contains(&name));
@@ -228,11 +235,11 @@ fn scopes_narrow_and_what_is_lost_is_shown() {
         (Verdict::Part, Verdict::Part)
     );
     assert_eq!(
-        row.persona.lines,
+        texts(&row.persona.lines),
         ["persona, constraints: \"allowed_domains\": [\"https://c.com\"]"]
     );
     let line = "aral.toml, [policy.network]: hosts = [\"https://a.com\", \"https://*.b.com\"]";
-    assert_eq!(row.policy.lines, [line]);
+    assert_eq!(texts(&row.policy.lines), [line]);
     assert_eq!(decision.warnings.len(), 3);
 }
 
@@ -249,6 +256,30 @@ fn parts_without_anything_in_common_are_a_denial_by_both() {
     let denial = decide(&asked, &constraints, &lines).outcome.unwrap_err();
     assert_eq!(denial.missing[0].by, [Party::Persona, Party::Policy]);
     assert_eq!(denial.missing[0].lines.len(), 2);
+}
+
+#[test]
+fn a_hint_has_each_list_once_with_all_that_it_lacks() {
+    let asked = json!({
+        "network:read": {"hosts": ["https://a.com", "https://b.com"]},
+        "network:write": {"hosts": ["https://b.com", "https://c.com"]},
+    });
+    let constraints = json!({"allowed_capabilities": ["tool"]});
+    let denial = decide(&asked, &constraints, &["capabilities = [\"tool\"]"])
+        .outcome
+        .unwrap_err();
+    assert_eq!(denial.missing.len(), 2);
+    let hint = Failure::from(&denial).hint.unwrap();
+    let lines: Vec<&str> = hint.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "persona, constraints: \"allowed_domains\": [\"https://a.com\", \"https://b.com\", \"https://c.com\"]",
+            "persona, constraints: \"allowed_permissions\": [\"network:read\", \"network:write\"]",
+            "aral.toml, [policy.network]: hosts = [\"https://a.com\", \"https://b.com\", \"https://c.com\"]",
+            "aral.toml, [policy]: permissions = [\"network:read\", \"network:write\"]",
+        ]
+    );
 }
 
 #[test]
@@ -286,7 +317,7 @@ fn a_folder_outside_every_root_is_a_denial_even_beside_a_good_one() {
     ];
     let denial = decide(&asked, &constraints, &lines).outcome.unwrap_err();
     assert_eq!(
-        denial.missing[0].lines,
+        texts(&denial.missing[0].lines),
         ["aral.toml, [policy.file]: read_roots = [\"/srv-b\"]"]
     );
 }
@@ -297,7 +328,7 @@ fn a_line_that_is_to_be_added_says_what_is_missing_and_nothing_else() {
     let open = ["permissions = [\"*\"]", "capabilities = [\"*\"]"];
     let line = |asked: &Value, place: &str| {
         let denial = decide(asked, &constraints, &open).outcome.unwrap_err();
-        let line = denial.missing[0].lines[0].clone();
+        let line = denial.missing[0].lines[0].to_string();
         let line = line.strip_prefix(place).map(str::to_owned);
         line.unwrap_or_else(|| panic!("{denial:?}"))
     };
@@ -349,7 +380,7 @@ fn numbers_narrow_to_the_policy_and_nothing_left_is_a_denial() {
         &with(&["file.bytes_max = 7", "file.files_max = 3"]),
     );
     assert_eq!(
-        decision.rows[1].policy.lines,
+        texts(&decision.rows[1].policy.lines),
         [
             "aral.toml, [policy.file]: bytes_max = 100",
             "aral.toml, [policy.file]: files_max = 10"
@@ -514,7 +545,7 @@ fn a_secret_in_clear_text_needs_a_policy_that_allows_it_on_loopback() {
     ];
     let denial = decide(&asked, &constraints, &open).outcome.unwrap_err();
     assert_eq!(
-        denial.missing[0].lines,
+        texts(&denial.missing[0].lines),
         ["aral.toml, [policy.secret]: plain_loopback = true"]
     );
     let other = [&open[..], &["network.networks = [\"127.0.0.0/8\"]"]].concat();

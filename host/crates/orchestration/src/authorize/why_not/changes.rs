@@ -1,7 +1,7 @@
 //! Changes as lines: of what was found to be needed, and of what a call that may run does not get whole.
 
 use super::super::Decision;
-use super::super::lines::{self, Lines};
+use super::super::lines::{self, Line, Lines};
 use super::{Candidate, Change, Document, Value};
 
 /// The lines of what is needed, those of one list in one.
@@ -17,7 +17,7 @@ pub(super) fn of(needed: &[&Candidate]) -> Vec<Change> {
             Value::Rate(name, number) => rates.push((*name, *number)),
         }
     }
-    let mut lines = merged.into_lines();
+    let mut lines: Vec<String> = merged.into_lines().iter().map(Line::to_string).collect();
     if !rates.is_empty() {
         lines.push(lines::persona_rates(&rates));
     }
@@ -28,10 +28,9 @@ pub(super) fn of(needed: &[&Candidate]) -> Vec<Change> {
 /// The lines with which persona and policy would give all that the manifest asks for.
 pub(super) fn rest(decision: Decision) -> Vec<Change> {
     let answers = decision.rows.into_iter().flat_map(|row| [row.persona, row.policy]);
-    let mut lines: Vec<String> = answers.flat_map(|answer| answer.lines).collect();
-    // Two permissions may lack the same host.
+    let lacked: Vec<Line> = answers.flat_map(|answer| answer.lines).collect();
+    let mut lines: Vec<String> = lines::merged(&lacked).iter().map(Line::to_string).collect();
     lines.sort_unstable();
-    lines.dedup();
     in_documents(lines)
 }
 
