@@ -89,7 +89,7 @@ fn one_line_less_in_the_manifest() {
         &[
             "imports `aral:capability/exec@1.0.0`, which needs exec",
             "(component.import_uncovered)",
-            "hint: add to capability.toml:",
+            "hint: add to capability.toml, with your own values:",
             "[permissions.exec]",
         ],
     );

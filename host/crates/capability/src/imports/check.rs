@@ -1,6 +1,8 @@
 //! Whether the imports of a component are covered by what its entry asks for, and the lines of `capability.toml` that would
 //! cover them. It knows no grant.
 
+use std::fmt;
+
 use aral_contract::Permission::{
     Exec, FileRead, FileWrite, MemoryRead, MemoryWrite, NetworkRead, NetworkWrite, SecretRead, SecretWrite,
 };
@@ -47,17 +49,38 @@ fn table_header(permission: Permission) -> String {
     }
 }
 
+/// A governed import without its permission.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Uncovered {
+    /// The import.
+    pub import: String,
+    /// The permissions that would cover it, each alone.
+    pub permissions: &'static [Permission],
+}
+
+impl fmt::Display for Uncovered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`, which needs {}", self.import, either(self.permissions))
+    }
+}
+
+impl Uncovered {
+    /// The lines that would cover it. Those of another permission that would do as well are comments: whoever pastes all lines asks for
+    /// no more than one.
+    fn lines(&self) -> String {
+        let mut lines = self.permissions.iter().map(|one| lines_to_add(*one));
+        let first = lines.next().unwrap_or_default();
+        let others = lines.map(|other| format!("\n# or:\n# {}", other.replace('\n', "\n# ")));
+        others.fold(first, |all, other| all + &other)
+    }
+}
+
 /// Why a component is not admitted for its imports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ImportError {
-    /// A governed import without its permission.
-    #[error("the component imports `{import}`, which needs {}, and its entry does not ask for it", either(.permissions))]
-    Uncovered {
-        /// The import.
-        import: String,
-        /// The permissions that would cover it.
-        permissions: &'static [Permission],
-    },
+    /// Governed imports without their permissions.
+    #[error("the component imports {}", listed(.0))]
+    Uncovered(Vec<Uncovered>),
     /// An import that nobody links.
     #[error("the component imports `{}`, which this host cannot link: {reason}", .import.escape_debug())]
     Unknown {
@@ -68,14 +91,22 @@ pub enum ImportError {
     },
 }
 
+fn listed(uncovered: &[Uncovered]) -> String {
+    let all: Vec<String> = uncovered.iter().map(Uncovered::to_string).collect();
+    let them = if all.len() == 1 { "it" } else { "them" };
+    format!("{}, and its entry does not ask for {them}", all.join(", and "))
+}
+
 impl From<ImportError> for Failure {
     fn from(error: ImportError) -> Self {
         let message = error.to_string();
         match error {
-            ImportError::Uncovered { permissions, .. } => {
-                let lines: Vec<String> = permissions.iter().map(|one| lines_to_add(*one)).collect();
-                Self::new(Code::ImportUncovered, message)
-                    .with_hint(format!("add to capability.toml:\n{}", lines.join("\nor:\n")))
+            ImportError::Uncovered(uncovered) => {
+                let lines: Vec<String> = uncovered.iter().map(Uncovered::lines).collect();
+                Self::new(Code::ImportUncovered, message).with_hint(format!(
+                    "add to capability.toml, with your own values:\n{}",
+                    lines.join("\n")
+                ))
             }
             ImportError::Unknown { .. } => Self::new(Code::ComponentInvalid, message).with_hint(format!(
                 "build it against WASI {WASI_VERSION} (target wasm32-wasip2) and aral:capability@{ABI_VERSION}, or remove what uses the import"
@@ -87,13 +118,17 @@ impl From<ImportError> for Failure {
 /// Whether every governed import of a component is covered by the permissions of its entry, and every import can be
 /// linked. Warns of permissions that no import can use.
 pub fn check_imports(inspection: &Inspection, permissions: &Permissions) -> Result<Vec<Warning>, Failure> {
+    let mut uncovered: Vec<Uncovered> = Vec::new();
     for import in &inspection.imports {
         match &import.role {
             Role::Governed { permissions: needed } if !needed.iter().any(|one| permissions.has(*one)) => {
-                return Err(Failure::from(ImportError::Uncovered {
-                    import: import.name.clone(),
-                    permissions: needed,
-                }));
+                // One of those that the same lines would cover stands for all of them.
+                if !uncovered.iter().any(|one| one.permissions == *needed) {
+                    uncovered.push(Uncovered {
+                        import: import.name.clone(),
+                        permissions: needed,
+                    });
+                }
             }
             Role::Unknown { reason } => {
                 return Err(Failure::from(ImportError::Unknown {
@@ -103,6 +138,9 @@ pub fn check_imports(inspection: &Inspection, permissions: &Permissions) -> Resu
             }
             Role::Governed { .. } | Role::Shared { .. } | Role::Harmless { .. } | Role::Types => {}
         }
+    }
+    if !uncovered.is_empty() {
+        return Err(Failure::from(ImportError::Uncovered(uncovered)));
     }
     let unused = |one: &Permission| !inspection.permissions.contains(one);
     Ok(permissions

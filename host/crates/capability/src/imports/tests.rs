@@ -191,7 +191,8 @@ fn a_governed_import_needs_its_permission_and_the_hint_is_the_fix() {
         assert!(failure.message.contains(&format!("`{import}`")), "{failure}");
         assert!(failure.message.contains(permission.as_str()), "{failure}");
         let lines = lines_to_add(permission);
-        assert!(failure.hint.as_ref().unwrap().contains(&lines), "{failure:?}");
+        let hint = failure.hint.clone().unwrap().replace("\n# ", "\n");
+        assert!(hint.contains(&lines), "{failure:?}");
         assert_eq!(check(&[&import], &lines).unwrap(), [], "{lines}");
     }
 }
@@ -209,7 +210,7 @@ fn the_text_of_a_refusal() {
     assert_eq!(
         crate::testing::shown(&failure),
         "component.import_uncovered: the component imports `aral:capability/exec@1.0.0`, which needs exec, and its entry does not ask for it\n\
-         hint: add to capability.toml:\n[permissions.exec]\nprograms = [{ path = \"/usr/bin/date\", args = [] }]"
+         hint: add to capability.toml, with your own values:\n[permissions.exec]\nprograms = [{ path = \"/usr/bin/date\", args = [] }]"
     );
     let failure = check(&["acme:db/query@1.0.0"], "").unwrap_err();
     assert_eq!(
@@ -217,6 +218,30 @@ fn the_text_of_a_refusal() {
         "component.invalid: the component imports `acme:db/query@1.0.0`, which this host cannot link: the host knows no such interface\n\
          hint: build it against WASI 0.2.12 (target wasm32-wasip2) and aral:capability@1.0.0, or remove what uses the import"
     );
+}
+
+#[test]
+fn all_uncovered_imports_are_told_at_once_and_the_lines_can_be_pasted() {
+    let imports = [
+        "aral:capability/exec@1.0.0",
+        "aral:capability/memory-read@1.0.0",
+        "wasi:http/outgoing-handler@0.2.3",
+        "wasi:http/outgoing-handler@0.2.4",
+    ];
+    let failure = check(&imports, "").unwrap_err();
+    for part in [
+        "`aral:capability/exec@1.0.0`, which needs exec, and `",
+        "memory-read@1.0.0`, which needs memory:read",
+        "which needs network:read or network:write",
+        "does not ask for them",
+    ] {
+        assert!(failure.message.contains(part), "{part}: {failure:?}");
+    }
+    assert_eq!(failure.message.matches("outgoing-handler").count(), 1, "{failure:?}");
+    let hint = failure.hint.unwrap();
+    let (_, lines) = hint.split_once('\n').unwrap();
+    assert_eq!(check(&imports, lines).unwrap(), [], "{lines}");
+    assert_eq!(permissions(lines).present(), [NetworkRead, MemoryRead, Exec]);
 }
 
 #[test]
