@@ -186,8 +186,14 @@ async fn withdraw(State(managed): Managed, request: Request) -> Result<Response,
     let Withdraw { id, version } = parse(&whole(request).await?)?;
     let host = managed.host.clone();
     blocking(&managed, move || {
+        let named = host.named_manifests()?;
         let withdrawn = host.remove_soon(&id, &version)?;
-        Ok(answer(&Withdrawn { withdrawn }))
+        let warnings = if withdrawn {
+            host.outdated(named, &[id])
+        } else {
+            Vec::new()
+        };
+        Ok(answer(&Withdrawn { withdrawn, warnings }))
     })
     .await
 }
@@ -201,7 +207,10 @@ async fn register(State(managed): Managed, request: Request) -> Result<Response,
             let words = format!("`{}` is not an absolute path", path.display());
             return Err(Failure::new(Code::ConfigInvalid, words));
         }
+        let named = host.named_manifests()?;
         let registered = host.register_manifest_file(&path)?;
+        let ids: Vec<_> = registered.iter().map(|one| one.capability.entry.id.clone()).collect();
+        let warnings = host.outdated(named, &ids);
         let one = |one: &crate::host::Registered| {
             let entry = &one.capability.entry;
             RegisteredVersion {
@@ -211,7 +220,7 @@ async fn register(State(managed): Managed, request: Request) -> Result<Response,
             }
         };
         let registered = registered.iter().map(one).collect();
-        Ok(answer(&ManifestRegistered { registered }))
+        Ok(answer(&ManifestRegistered { registered, warnings }))
     })
     .await
 }

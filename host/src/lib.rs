@@ -68,6 +68,7 @@ pub use guest_log::ServerLogSink;
 pub use host::{Host, Registered};
 pub use personas::Personas;
 pub use reload::refuse_older_issues;
+pub use serials::serials_of_manifests;
 pub use serve::{RELOAD_TARGET, Reloader};
 pub use storage::Storage;
 

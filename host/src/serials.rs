@@ -214,6 +214,15 @@ impl SerialFile {
     }
 }
 
+/// The serials of manifests as processes with this folder of state have left them, for whoever only looks. Nobody is waited for: a new
+/// file takes the place of the old one as a whole.
+///
+/// # Errors
+/// `host.internal` if the file is damaged, `host.unavailable` if it cannot be read, `config.invalid` for a folder that cannot be.
+pub fn serials_of_manifests(state_dir: &Path) -> Result<Serials, Failure> {
+    SerialFile::open(state_dir)?.read(MANIFESTS)
+}
+
 impl<'a> Locked<'a> {
     /// The serials of manifests.
     pub(crate) fn manifests(&self) -> Result<Serials, Failure> {

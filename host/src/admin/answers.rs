@@ -110,10 +110,13 @@ impl Withdraw {
 }
 
 /// What came of [`Withdraw`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Withdrawn {
     /// Whether it was there.
     pub withdrawn: bool,
+    /// A sentence for each file of the configuration that names an older issue of it.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// Registers a signed manifest until the server ends.
@@ -134,6 +137,9 @@ impl Register {
 pub struct ManifestRegistered {
     /// Each capability of the manifest.
     pub registered: Vec<RegisteredVersion>,
+    /// A sentence for each file of the configuration that names an older issue of one of them.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 /// One version that was registered.
@@ -224,9 +230,18 @@ mod tests {
                 version,
                 warnings: vec!["odd".to_owned()],
             }],
+            warnings: vec!["older".to_owned()],
         };
-        let expected = json!({ "registered": [{ "id": "echo", "version": "1.0.0", "warnings": ["odd"] }] });
+        let expected = json!({
+            "registered": [{ "id": "echo", "version": "1.0.0", "warnings": ["odd"] }], "warnings": ["older"],
+        });
         assert_eq!(serde_json::to_value(&registered).unwrap(), expected);
+        let withdrawn = Withdrawn {
+            withdrawn: true,
+            warnings: vec!["older".to_owned()],
+        };
+        let expected = json!({ "withdrawn": true, "warnings": ["older"] });
+        assert_eq!(serde_json::to_value(&withdrawn).unwrap(), expected);
         let policy = PolicyInForce {
             digest,
             policy: json!({ "hosts": [] }),
@@ -240,7 +255,11 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_that_was_done_is_read_also_where_less_is_said_of_it() {
+    fn what_was_done_is_read_also_where_less_is_said_of_it() {
+        let withdrawn: Withdrawn = serde_json::from_value(json!({ "withdrawn": true })).unwrap();
+        assert!(withdrawn.withdrawn && withdrawn.warnings.is_empty());
+        let registered: ManifestRegistered = serde_json::from_value(json!({ "registered": [] })).unwrap();
+        assert!(registered.registered.is_empty() && registered.warnings.is_empty());
         let reloaded: Reloaded = serde_json::from_value(json!({})).unwrap();
         let nothing = Reloaded {
             configuration: None,

@@ -13,13 +13,14 @@ pub(crate) fn run(arguments: &Register, configured: &Configured, output: &Output
     // The server reads it, and stands in another folder.
     let path = files::absolute_utf8(&arguments.manifest)?.into();
     let answer = Remote::running_told(configured, output)?.post(Asked::PATH, &Asked { path })?;
-    let ManifestRegistered { registered } = understood(answer.clone())?;
+    let ManifestRegistered { registered, warnings } = understood(answer.clone())?;
     // Before the answer: whoever reads that may go away.
     for one in &registered {
         for warning in &one.warnings {
             output.warn(&format!("{}: {warning}", one.id));
         }
     }
+    warnings.iter().for_each(|warning| output.warn(warning));
     let lines: Vec<String> = registered
         .iter()
         .map(|one| format!("registered {} {}", one.id, one.version))

@@ -16,12 +16,14 @@ pub(crate) fn run(arguments: &Withdraw, configured: &Configured, output: &Output
     let mut server = Remote::running_told(configured, output)?;
     let asked = Asked { id, version };
     let answer = server.post(Asked::PATH, &asked)?;
-    let Withdrawn { withdrawn } = understood(answer.clone())?;
+    let Withdrawn { withdrawn, warnings } = understood(answer.clone())?;
     let Asked { id, version } = asked;
     if !withdrawn {
         let registered: CapabilityList = server.get(CapabilityList::PATH)?;
         return Err(unknown(&id, &version, &registered).into());
     }
+    // Before the answer: whoever reads that may go away.
+    warnings.iter().for_each(|warning| output.warn(warning));
     output.answer(&format!("withdrawn {id} {version}"), &answer)?;
     Ok(Exit::Success)
 }

@@ -6,9 +6,10 @@ use aral_capability::registry::{Admitted, RegistryError, Serials};
 use aral_capability::{Registry, manifest};
 use aral_contract::document::TrustStore;
 use aral_contract::document::signed::Kind;
-use aral_contract::{Code, Digest, Failure};
+use aral_contract::{CapabilityId, Code, Digest, Failure};
 use jiff::Timestamp;
 
+use super::master_key::ADVICE_WAIT;
 use super::serials::{Known, replaced};
 use super::{InForce, Lapse, Manifest, lapsed};
 use crate::components::{Beside, in_table, read_document};
@@ -113,6 +114,53 @@ impl Host {
         }
         Ok(registered)
     }
+
+    /// The files of manifests that the configuration names.
+    pub(crate) fn named_manifests(&self) -> Result<Vec<PathBuf>, Failure> {
+        let in_force = self.changing_soon()?;
+        let named = in_force.config.as_deref().map(|config| config.manifests.clone());
+        Ok(named.unwrap_or_default())
+    }
+
+    /// What to say of each of these files that has, as it is now, an older issue of one of these capabilities than was registered here.
+    /// What is no valid manifest is told when it is taken. A file may lie on a disk that hangs, and nobody waits for that.
+    pub(crate) fn outdated(&self, named: Vec<PathBuf>, ids: &[CapabilityId]) -> Vec<String> {
+        if named.is_empty() {
+            return Vec::new();
+        }
+        let (trust, now) = (self.dispatcher().trust(), self.0.clock.now());
+        let look = move || {
+            let read = |path: PathBuf| {
+                let bytes = read_document(&path).ok()?;
+                let manifest = manifest::verify(&bytes, &trust, now).ok()?;
+                Some((path, manifest))
+            };
+            named.into_iter().filter_map(read).collect::<Vec<(PathBuf, Manifest)>>()
+        };
+        let Ok(found) = self.0.advice.ask(ADVICE_WAIT, look) else {
+            return vec![format!(
+                "whether [manifests] names an older issue is not known: its files were not read within {} s",
+                ADVICE_WAIT.as_secs()
+            )];
+        };
+        let dispatcher = self.dispatcher();
+        let words = found.iter().filter_map(|(path, manifest)| {
+            let last = dispatcher.registry().has_newer(manifest)?;
+            let is_meant = manifest.body.ids().any(|id| ids.contains(id));
+            is_meant.then(|| outdated(path, manifest.header.serial, last, self.0.serials.is_some()))
+        });
+        words.collect()
+    }
+}
+
+/// What to say of a file with an older issue. `is_kept` says whether the next start knows of the newer one.
+fn outdated(path: &Path, serial: u64, last: u64, is_kept: bool) -> String {
+    let path = path.display();
+    let start = if is_kept { ", and the next start fails" } else { "" };
+    format!(
+        "`{path}`, which [manifests] names, has serial {serial}, and serial {last} was registered: the next `aral reload` does not take \
+         that file{start}. Name the newer manifest there; or to go back, `aral manifest sign {path} --key KEY.pem`, then `aral reload`"
+    )
 }
 
 /// Refuses a manifest beside a newer issue of it, whatever their order: it would be taken once, and be refused when the files are read

@@ -14,9 +14,9 @@ use crate::config::storage::MasterKeyPlace;
 use crate::host::Host;
 use crate::storage::{Storage, quoted, store_failure};
 
-/// How long whoever had a configuration read, which holds already, waits to hear of its key; first as long for who asked before. Stops a
-/// disk that hangs from keeping the next signal from being heard.
-const ADVICE_WAIT: Duration = Duration::from_secs(5);
+/// How long whoever had something done, which holds already, waits to hear of a key or of manifests; first as long for who asked before.
+/// Stops a disk that hangs from keeping the next signal from being heard, and whoever manages a server from its answer.
+pub(super) const ADVICE_WAIT: Duration = Duration::from_secs(5);
 
 impl Host {
     /// Another key is taken if it opens the store that is open, which never asks for it again. It waits for whoever opens the store, for

@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use aral_contract::Clock;
 use aral_contract::document::signed::Kind;
 use aral_contract::document::{PrivateKey, PublicKey};
 use aral_contract::testing::ManualClock;
+use aral_contract::{CapabilityId, Clock};
 use aral_memory::MasterKey;
 use aral_protocol::AdminOptions;
 use aral_protocol::admin::client::{self, AdminClient, Method};
@@ -609,6 +609,40 @@ fn a_manifest_that_was_replaced_by_registering_ends_and_keeps_no_rule_from_holdi
         assert_eq!(lab.lapsed(), [""; 0]);
         host.reload(&config(&["c.json"], &revoking)).unwrap();
         assert_eq!(ids(&host), ["c"]);
+    }
+}
+
+#[test]
+fn what_is_registered_over_a_file_of_the_configuration_is_told_of_as_that_file_is_now() {
+    for forgets in [false, true] {
+        let lab = Lab::new();
+        lab.manifest("a.json", 5, "a");
+        lab.manifest("b.json", 5, "b");
+        let config = lab.config(&["a.json", "b.json"], &[], "");
+        let config = Config {
+            state_dir: config.state_dir.filter(|_| !forgets),
+            audit: config.audit.filter(|_| !forgets),
+            ..config
+        };
+        let host = lab.host(config);
+        let ids: Vec<CapabilityId> = vec!["a".parse().unwrap()];
+        let told = || host.outdated(host.named_manifests().unwrap(), &ids);
+        assert_eq!(told(), [""; 0]);
+        lab.manifest("newer.json", 6, "a");
+        host.register_manifest_file(&lab.folder.path().join("newer.json"))
+            .unwrap();
+        let words = told();
+        assert_eq!(words.len(), 1, "{words:?}");
+        assert!(
+            words[0].contains("a.json`, which [manifests] names, has serial 5, and serial 6 was registered"),
+            "{words:?}"
+        );
+        assert_eq!(words[0].contains("the next start fails"), !forgets, "{words:?}");
+        let others: Vec<CapabilityId> = vec!["b".parse().unwrap()];
+        assert_eq!(host.outdated(host.named_manifests().unwrap(), &others), [""; 0]);
+        // Whoever has replaced the file already has nothing left to do.
+        lab.manifest("a.json", 6, "a");
+        assert_eq!(told(), [""; 0]);
     }
 }
 

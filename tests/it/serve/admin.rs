@@ -364,7 +364,10 @@ fn capabilities_come_and_go_while_it_runs() {
     let withdraw = || over(&socket, "POST", "/v1/capabilities/withdraw", &withdraw).1;
     assert_eq!(
         (withdraw(), withdraw()),
-        (json!({ "withdrawn": true }), json!({ "withdrawn": false }))
+        (
+            json!({ "withdrawn": true, "warnings": [] }),
+            json!({ "withdrawn": false, "warnings": [] })
+        )
     );
     server
         .invoke(ECHO, "1")
@@ -519,7 +522,7 @@ fn verbs_register_and_withdraw_while_it_runs() {
     let told = desk.aral(&["withdraw", "another@1.0.0", "--json"]);
     assert_eq!(
         (told.code, told.object()),
-        (0, json!({ "withdrawn": true })),
+        (0, json!({ "withdrawn": true, "warnings": [] })),
         "{told:?}"
     );
     server
@@ -528,6 +531,38 @@ fn verbs_register_and_withdraw_while_it_runs() {
     let told = desk.aral(&["register", "more.json", "--json"]);
     assert_eq!(told.code, 0, "{told:?}");
     assert_eq!(told.object()["registered"][0]["id"], "another");
+}
+
+#[test]
+fn registering_over_what_the_configuration_names_says_that_the_next_start_fails_and_how_to_go_back() {
+    let desk = desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let server = Server::start(&desk);
+    std::fs::copy(desk.path("manifest.json"), desk.path("newer.json")).expect("a copy");
+    let sign = |file: &str, more: &[&str]| {
+        let sign = ["manifest", "sign", file, "--key", "key.pem"];
+        desk.aral(&[&sign[..], more].concat()).assert(file, 0, &[]);
+    };
+    sign("newer.json", &["--serial", "2"]);
+    let told = [
+        "manifest.json`, which [manifests] names, has serial 1, and serial 2 was registered",
+        "the next start fails",
+        "`aral manifest sign ",
+    ];
+    desk.aral(&["register", "newer.json"]).assert("register", 0, &told);
+    let doctor = desk.aral(&["doctor"]);
+    assert_eq!(doctor.code, 2, "{doctor:?}");
+    for part in ["was admitted before with serial 2", "sign this one again"] {
+        assert!(doctor.stdout.contains(part), "`{part}` is not in {doctor:?}");
+    }
+    desk.aral(&["withdraw", "runtime-echo-tool@1.0.0"])
+        .assert("withdraw", 0, &told);
+    // It comes back under a serial that is the highest again.
+    sign("manifest.json", &[]);
+    desk.aral(&["reload"]).assert("reload", 0, &[]);
+    assert_eq!(server.invoke(ECHO, "1").status, 200);
+    let told = desk.aral(&["withdraw", "runtime-echo-tool@1.0.0"]);
+    assert!(told.code == 0 && !told.stderr.contains("[manifests]"), "{told:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use aral_capability::manifest::{self, ManifestBody};
+use aral_capability::registry::Serials;
 use aral_contract::document::Verified;
 use aral_contract::{Clock as _, Failure, Metering};
 use aral_runtime::{Runtime, RuntimeError, RuntimeOptions, SystemClock, files};
@@ -41,8 +42,19 @@ pub(crate) fn configuration(configured: &Configured) -> Check {
 pub(crate) fn manifests(configured: &Configured) -> Vec<Check> {
     let now = SystemClock::new().now();
     let (mut all, mut named) = (Vec::new(), Vec::new());
-    for path in &configured.config.manifests {
-        let read = read_manifest(configured, path, now);
+    let config = &configured.config;
+    let state_dir = config.state_dir.as_deref().filter(|_| !config.manifests.is_empty());
+    let admitted = state_dir.map(aral_host::serials_of_manifests).transpose();
+    let admitted = admitted.unwrap_or_else(|failure| {
+        let fix = failure
+            .hint
+            .unwrap_or_else(|| "look at the folder: state_dir".to_owned());
+        all.push(Check::fail("manifest", failure.message, fix));
+        None
+    });
+    let admitted = admitted.unwrap_or_default();
+    for path in &config.manifests {
+        let read = read_manifest(configured, path, now, &admitted);
         all.push(one_manifest(path, &read, now));
         named.extend(read.ok().map(|verified| (path.clone(), verified)));
     }
@@ -51,11 +63,18 @@ pub(crate) fn manifests(configured: &Configured) -> Vec<Check> {
     all
 }
 
-fn read_manifest(configured: &Configured, path: &Path, now: Timestamp) -> Result<Verified<ManifestBody>, Failure> {
+/// `admitted` is what hosts with the same folder of state have admitted before.
+fn read_manifest(
+    configured: &Configured,
+    path: &Path,
+    now: Timestamp,
+    admitted: &Serials,
+) -> Result<Verified<ManifestBody>, Failure> {
     if crate::cli::files::is_absent(path) {
         return Err(absent_manifest());
     }
     let verified = manifest::verify(&crate::cli::files::document(path)?, configured.trust(), now)?;
+    admitted.check(verified.signer, verified.body.ids(), verified.header.serial)?;
     let components = path.with_file_name(COMPONENTS);
     session::registry().admit(&verified, &|entry| component(&components, entry))?;
     Ok(verified)

@@ -119,7 +119,10 @@ impl From<RegistryError> for Failure {
             }
             RegistryError::Serial { last, .. } => (
                 Code::DocumentStale,
-                format!("issue the manifest again with `serial` {last} or higher"),
+                format!(
+                    "name the newer issue in its place, or sign this one again: `aral manifest sign FILE --key KEY.pem` \
+                     (its serial must be {last} or higher)"
+                ),
             ),
             RegistryError::Taken { .. } => (Code::DocumentInvalid, "raise `version` in capability.toml".to_owned()),
             RegistryError::Full | RegistryError::FullOfBytes { .. } | RegistryError::FullOfKept(_) => {

@@ -412,7 +412,8 @@ fn a_lower_serial_of_the_same_signer_is_refused_also_in_the_next_run() {
     admit(&registry, &of(1, 5, "1.0.0"), &bytes).unwrap();
     let expected = format!(
         "document.stale: the manifest has serial 4, and `probe` was admitted before with serial 5 by key `{}`\n\
-         hint: issue the manifest again with `serial` 5 or higher",
+         hint: name the newer issue in its place, or sign this one again: `aral manifest sign FILE --key KEY.pem` \
+         (its serial must be 5 or higher)",
         key(1).public().id()
     );
     assert_eq!(admit(&registry, &of(1, 4, "1.0.1"), &bytes).unwrap_err(), expected);
