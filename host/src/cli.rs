@@ -126,14 +126,6 @@ fn run(arguments: &Arguments, output: &Output, spans: &Spans) -> Done {
         configured.config.take_variables()?;
         Ok(configured)
     };
-    // Verbs for which the configuration says where everything is.
-    let of_file = |verb: &dyn Fn(&Configured) -> Done| -> Done {
-        let configured = configured()?;
-        verb(&configured).map_err(|stop| match stop {
-            Stop::Failure(failure) => configured.told_of_no_file(failure).into(),
-            Stop::Closed => Stop::Closed,
-        })
-    };
     match &arguments.verb {
         Verb::Keygen(arguments) => {
             limit(&ProcessLimits::default())?;
@@ -162,23 +154,29 @@ fn run(arguments: &Arguments, output: &Output, spans: &Spans) -> Done {
         },
         Verb::Invoke(arguments) => invoke::run(arguments, &configured()?, output),
         Verb::Run(arguments) => run::run(arguments, &configured()?, output),
-        Verb::Reload => of_file(&|configured| reload::run(configured, output)),
-        Verb::Register(arguments) => of_file(&|configured| register::run(arguments, configured, output)),
-        Verb::Withdraw(arguments) => of_file(&|configured| withdraw::run(arguments, configured, output)),
-        Verb::Status => of_file(&|configured| status::run(configured, output)),
-        Verb::Serve(arguments) => of_file(&|configured| serve::run(arguments, configured, output, spans)),
+        Verb::Reload => of_file(configured(), |configured| reload::run(configured, output)),
+        Verb::Register(arguments) => of_file(configured(), |configured| register::run(arguments, configured, output)),
+        Verb::Withdraw(arguments) => of_file(configured(), |configured| withdraw::run(arguments, configured, output)),
+        Verb::Status => of_file(configured(), |configured| status::run(configured, output)),
+        Verb::Serve(arguments) => {
+            // Before anything that may take long: whoever renews a certificate does not know whether the server has started.
+            let hangup = serve::hangups()?;
+            of_file(configured(), |configured| {
+                serve::run(arguments, configured, output, spans, hangup)
+            })
+        }
         Verb::Top(arguments) if arguments.socket.is_some() => top::run(arguments, &configured()?, output),
-        Verb::Top(arguments) => of_file(&|configured| top::run(arguments, configured, output)),
+        Verb::Top(arguments) => of_file(configured(), |configured| top::run(arguments, configured, output)),
         Verb::Mcp(arguments) => mcp::run(arguments, &configured()?, output),
         Verb::Explain(arguments) => explain::run(arguments, &configured()?, output),
         Verb::Memory(arguments::storage::Memory::Keygen(arguments)) => {
             limit(&ProcessLimits::default())?;
             memory::keygen(arguments, &located, output)
         }
-        Verb::Memory(verb) => of_file(&|configured| memory::run(verb, configured, output)),
-        Verb::Secret(verb) => of_file(&|configured| secret::run(verb, configured, output)),
+        Verb::Memory(verb) => of_file(configured(), |configured| memory::run(verb, configured, output)),
+        Verb::Secret(verb) => of_file(configured(), |configured| secret::run(verb, configured, output)),
         Verb::Policy(verb @ arguments::policy::Policy::Show) => {
-            of_file(&|configured| policy::run(verb, configured, output))
+            of_file(configured(), |configured| policy::run(verb, configured, output))
         }
         Verb::Policy(verb) => policy::run(verb, &configured()?, output),
         Verb::Audit(verb) => audit::run(verb, &configured()?, output),
@@ -186,6 +184,15 @@ fn run(arguments: &Arguments, output: &Output, spans: &Spans) -> Done {
         Verb::Completions(arguments) => completions::run(arguments, output),
         Verb::Compile => Ok(compile()),
     }
+}
+
+/// A verb for which the configuration says where everything is.
+fn of_file(configured: Result<Configured, Failure>, verb: impl FnOnce(&Configured) -> Done) -> Done {
+    let configured = configured?;
+    verb(&configured).map_err(|stop| match stop {
+        Stop::Failure(failure) => configured.told_of_no_file(failure).into(),
+        Stop::Closed => Stop::Closed,
+    })
 }
 
 /// Process limits, before anything is read that a core dump could show. Verbs that start cargo do without: a limit of

@@ -31,7 +31,12 @@ const _: () = assert!(
     "what an act came to would be on no record"
 );
 
-pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, spans: &Spans) -> Done {
+/// From now on SIGHUP does not end the process, and is kept until there is a server. Starts no thread.
+pub(crate) fn hangups() -> Result<Signal, Failure> {
+    session::block_on(async { listen(SignalKind::hangup()) })?
+}
+
+pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, spans: &Spans, hangup: Signal) -> Done {
     let config = configured.config.serve.as_ref().ok_or_else(|| {
         Failure::new(
             Code::ConfigInvalid,
@@ -58,7 +63,8 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, s
         .map_err(Failure::internal)?;
     let personas = session::personas(arguments.development);
     let (acts, ending) = watch::channel(false);
-    let served = serve(&host, config, personas, configured, &telemetry, output, ending);
+    let readings = Readings { hangup, acts: ending };
+    let served = serve(&host, config, personas, configured, &telemetry, output, readings);
     let served = runtime.block_on(served);
     end(runtime, &host, &acts, *served.as_ref().unwrap_or(&Duration::ZERO));
     served?;
@@ -112,6 +118,12 @@ fn named(host: &Host, config: &Config) -> Named {
     }
 }
 
+/// What has the configuration read again, and what a reading is under way with.
+struct Readings {
+    hangup: Signal,
+    acts: watch::Receiver<bool>,
+}
+
 /// Says at its end how long acts of operators that still go on may.
 async fn serve(
     host: &Host,
@@ -120,12 +132,11 @@ async fn serve(
     configured: &Configured,
     telemetry: &Telemetry,
     output: &Output,
-    acts: watch::Receiver<bool>,
+    Readings { hangup, acts }: Readings,
 ) -> Result<Duration, Stop> {
     let file = configured.path().map(files::absolute).transpose()?;
     // Before anybody is told that there is a server: a signal that comes now is one for it.
     let ending = Ending::new()?;
-    let hangup = listen(SignalKind::hangup())?;
     let server = host
         .server(config, personas)
         .await

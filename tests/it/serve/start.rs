@@ -1,11 +1,14 @@
 //! Starting and ending: what is refused at the start with the line that repairs it, and how the program ends.
 
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
+use super::reload::until;
 use crate::support::desk::program;
 use crate::support::guests::*;
 use crate::support::server::{Server, desk};
@@ -291,6 +294,35 @@ fn the_process_has_the_limits_of_the_file() {
     let [files, space] = limits(json!({}));
     assert_ne!(files, "1000");
     assert_ne!(space, (1_u64 << 44).to_string());
+}
+
+/// Whoever renews a certificate does not know whether the server has started.
+#[test]
+fn a_hangup_while_a_server_starts_has_its_file_read_again_once_it_listens() {
+    let desk = desk(|config| config["policy"]["capabilities"] = json!([]));
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    // Makes the log, which another process has then.
+    let denied = desk.invoke(RUNTIME_ECHO_TOOL, "1");
+    assert_ne!(denied.code, 0, "{denied:#?}");
+    let held = File::open(desk.path("audit/lock")).expect("a file");
+    held.lock().expect("nobody has it");
+    let mut command = desk.command(&["serve", "--quiet", "--json"]);
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    let mut words = BufReader::new(child.stderr.take().expect("a pipe"));
+    let mut line = String::new();
+    while words.read_line(&mut line).is_ok_and(|count| count > 0) && !line.contains("waiting for the end of that") {
+        line.clear();
+    }
+    desk.configure_more(|config| config["policy"]["capabilities"] = json!(["*"]));
+    let id = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let told = kill_process(id.expect("a process id"), Signal::HUP);
+    drop(held);
+    let server = Server::from(child);
+    told.expect("it runs");
+    until("the signal is heard", || {
+        server.invoke("runtime-echo-tool", "1").status == 200
+    });
 }
 
 /// As a package manager does it: the new file takes the place of the one that runs.

@@ -64,11 +64,14 @@ impl Server {
 impl From<Command> for Server {
     /// Waits until it listens.
     fn from(mut command: Command) -> Self {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::from(command.spawn().expect("the program starts"))
+    }
+}
+
+impl From<Child> for Server {
+    /// The same for one that has begun, with its standard output, and its standard error unless the test reads that.
+    fn from(mut child: Child) -> Self {
         let mut line = String::new();
         let stdout = child.stdout.as_mut().expect("a pipe");
         BufReader::new(stdout).read_line(&mut line).expect("a line");
