@@ -230,7 +230,13 @@ fn named(
     (name, reason)
 }
 
-fn security(severity: Severity, rule: &str, subject: &str, reason: Option<&str>, source: Option<IpAddr>) -> AuditEvent {
+pub(crate) fn security(
+    severity: Severity,
+    rule: &str,
+    subject: &str,
+    reason: Option<&str>,
+    source: Option<IpAddr>,
+) -> AuditEvent {
     AuditEvent::Security(Security {
         severity,
         rule: Text::new(rule),

@@ -67,19 +67,16 @@ impl Keepsake {
     }
 }
 
-/// The checkpoint in what was kept, if this host signed it.
-pub(crate) fn head(kept: &[u8], trust: &TrustStore) -> Option<Head> {
+/// The checkpoint in what was kept, if this host signed it; or why it is of no use: it is gone, its key was replaced by one that does not
+/// know it, or a power cut tore it.
+pub(crate) fn head(kept: &[u8], trust: &TrustStore) -> Result<Head, String> {
     if kept.is_empty() {
-        return None;
+        return Err("its file is empty, or was not there".to_owned());
     }
-    match Checkpoint::verify(kept, trust) {
-        Ok(checkpoint) => Some(checkpoint.head),
-        Err(error) => {
-            // Its key was replaced by one that does not know it, or a power cut tore it.
-            tracing::warn!(%error, "the checkpoint that was kept beside the audit log is of no use");
-            None
-        }
-    }
+    let checkpoint = Checkpoint::verify(kept, trust);
+    checkpoint
+        .map(|checkpoint| checkpoint.head)
+        .map_err(|error| error.to_string())
 }
 
 /// Whether a log that ends in this tree, and with a record of this leaf, goes on from where `head` was signed.

@@ -9,14 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use aral_contract::document::{Kind, PrivateKey};
-use aral_contract::event::{RecordFuture, RoomFuture, SinkUnavailable};
-use aral_contract::{AuditSink, Clock, Event, LogId};
+use aral_contract::event::{RecordFuture, RoomFuture, Severity, SinkUnavailable};
+use aral_contract::{AuditSink, Clock, Event, LogId, rule};
 use aral_runtime::files;
 use cap_std::fs::Dir;
 
 use crate::age::Opening;
 use crate::blind::Blinder;
 use crate::checkpoint::Checkpoint;
+use crate::convert::security;
 use crate::holds::Holds;
 use crate::keepsake::{self, Keepsake};
 use crate::options::LogOptions;
@@ -116,7 +117,7 @@ impl AuditLog {
         let (keepsake, kept) = kept.unzip();
         let mut trust = options.trust.clone();
         trust.add(key.public(), &[Kind::Checkpoint]);
-        let head = kept.and_then(|kept| keepsake::head(&kept, &trust));
+        let head = kept.as_deref().map(|kept| keepsake::head(kept, &trust));
         let clone = || {
             dir.try_clone().map_err(|source| crate::segment::SegmentError::Read {
                 name: ".".to_owned(),
@@ -126,13 +127,32 @@ impl AuditLog {
         // First: what is cut off at the end is gone, and there must be room for the record that says so.
         let mut reserve = Reserve::new(clone()?, options.reserve_bytes);
         reserve.hold()?;
-        let recovered = recover(options, &dir, &*clock, &trust, head.as_ref())?;
+        let found = head.as_ref().and_then(|head| head.as_ref().ok());
+        let recovered = recover(options, &dir, &*clock, &trust, found)?;
         let size = recovered.tree.size();
+        // A host that begins its first log has kept nothing yet.
+        let is_first = size == 0 && kept.is_none_or(|kept| kept.is_empty());
+        let unanchored = head.and_then(Result::err).filter(|_| !is_first);
         let log = recovered.opened.log;
         let is_clean = recovered.opened.clean;
         let repeats = Repeats::new(options.repeats_max, options.repeat_window);
         let mut state = State::new(size, repeats, options.queue_records_max);
         state.push_own(clock.now(), AuditEvent::LogOpened(recovered.opened));
+        let is_anchored = unanchored.is_none();
+        if let Some(reason) = unanchored {
+            tracing::warn!(
+                %reason,
+                "the checkpoint that was kept of the audit log is of no use: nothing was compared with it"
+            );
+            let event = security(
+                Severity::Medium,
+                rule::AUDIT_UNANCHORED,
+                "audit log",
+                Some(&reason),
+                None,
+            );
+            state.push_own(clock.now(), event);
+        }
         let shared = Arc::new(Shared::new(
             log,
             options.durability,
@@ -185,9 +205,9 @@ impl AuditLog {
             writer: Mutex::new(Some(thread)),
             _lock: lock,
         };
-        if size == 0 || !is_clean {
-            // There is a signed word of a new one before anything else is in it; and one whose end was cut off says so before the power
-            // can fail. If that cannot be written, whoever asks is told.
+        if size == 0 || !is_clean || !is_anchored {
+            // There is a signed word of a new one before anything else is in it; and one whose end was cut off, or that was compared with
+            // nothing, says so before the power can fail. If that cannot be written, whoever asks is told.
             let _not_now = log.flush();
         }
         Ok(log)

@@ -36,6 +36,7 @@ rules! {
     ELASTICSEARCH_CA_FILE = "audit.elasticsearch.ca_file", Done, "the same for copies of the audit log";
     OTLP_CA_FILE = "audit.otlp.ca_file", Done, "the same for copies of the audit log";
     TELEMETRY_CA_FILE = "telemetry.otlp.ca_file", Done, "the same for traces and metrics";
+    AUDIT_UNANCHORED = "audit.unanchored", "the audit log was opened, and the checkpoint that the host keeps of it was gone or of no use: nobody knows whether the log was cut back";
     MEMORY_EXPORT_BEGUN = "memory_export_begun", Done, "everything in the store begins to go out into a backup";
     MEMORY_EXPORTED = "memory_exported", Done, "that ended: how much went out, and whether whole";
     MEMORY_IMPORT_BEGUN = "memory_import_begun", Done, "a backup begins to be read into the store";

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use aral_runtime::files::FilesError;
 
 use crate::recover::OpenError;
-use crate::testing::{TestClock, options, session, trust, try_open};
+use crate::schema::AuditEvent;
+use crate::testing::{TestClock, options, records, session, trust, try_open};
 use crate::verify::{What, verify};
 use crate::{LogOptions, segment};
 
@@ -103,6 +104,40 @@ fn what_was_kept_is_an_anchor_and_an_older_one_does_as_well() {
         let report = verify(&options.directory, &trust(), &[std::fs::read(&head_file).unwrap()]).unwrap();
         assert!(report.is_good());
     }
+}
+
+/// How many records say that the log was compared with nothing.
+fn unanchored(options: &LogOptions) -> usize {
+    let records = records(options).into_iter();
+    let says_so =
+        |event: &AuditEvent| matches!(event, AuditEvent::Security(event) if event.rule.as_str() == "audit.unanchored");
+    records.filter(|record| says_so(&record.event)).count()
+}
+
+#[test]
+fn a_log_that_was_compared_with_nothing_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (options, _) = signed(&folder);
+    let head_file = options.head_file.clone().unwrap();
+    assert_eq!(unanchored(&options), 0, "a new log, and then one with a checkpoint");
+    let whole = std::fs::read(&head_file).unwrap();
+    let cases = [None, Some(&b""[..]), Some(&[0; 2048][..]), Some(&whole[..100])];
+    for (number, kept) in cases.into_iter().enumerate() {
+        match kept {
+            None => std::fs::remove_file(&head_file).unwrap(),
+            Some(bytes) => std::fs::write(&head_file, bytes).unwrap(),
+        }
+        // The second one finds what the first has kept.
+        for _ in 0..2 {
+            session(&options, 1).close().unwrap();
+            assert_eq!(unanchored(&options), number + 1, "{kept:?}");
+        }
+    }
+    // Of the log nothing is left, and of the checkpoint nothing that is of use.
+    std::fs::remove_dir_all(&options.directory).unwrap();
+    std::fs::write(&head_file, [0_u8; 2048]).unwrap();
+    session(&options, 1).close().unwrap();
+    assert_eq!(unanchored(&options), 1);
 }
 
 #[test]
