@@ -693,6 +693,26 @@ fn rates_and_proxies_are_read_again_and_what_was_counted_stays_counted() {
 }
 
 #[test]
+fn why_redis_cannot_be_asked_is_told_to_the_operator_and_to_nobody_else() {
+    // Nobody is there.
+    let desk = limited(json!({ "redis": { "url": "redis://127.0.0.1:1" } }), |_| ());
+    let server = Server::start(&desk);
+    let problem = call(&server, 0, ECHO, &[]).assert_problem("down", 503, "host.unavailable");
+    assert!(!problem.to_string().contains("when_down"), "{problem}");
+    let status = desk.aral(&["status", "--json"]).object();
+    assert_eq!(status["status"], "failing", "{status}");
+    let checks = status["checks"].as_array().expect("a list");
+    let limits = checks.iter().find(|check| check["name"] == "limits");
+    let fault = limits.and_then(|check| check["fault"].as_str()).unwrap_or_default();
+    for part in ["when_down = \"refuse\"", "refused"] {
+        assert!(fault.contains(part), "`{part}` is not in {status}");
+    }
+    // One Redis takes no server out.
+    assert_eq!(server.get("/health").status, 200);
+    assert_eq!(server.get("/ready").status, 200);
+}
+
+#[test]
 fn a_password_in_another_variable_keeps_no_configuration_from_holding() {
     // Nobody is there, and the server counts for itself.
     let redis = |variable: &str| {

@@ -183,7 +183,9 @@ fn while_redis_is_down_nobody_gets_in_unless_the_configuration_says_so() {
             "{policy}"
         );
         server.signal(Signal::TERM);
-        assert_eq!(server.wait().0, Some(0));
+        let (code, words) = server.wait();
+        assert_eq!(code, Some(0));
+        assert!(words.contains("the shared limits can be asked again"), "{words}");
         let log = desk.audit();
         let count = |rule: &str| log.matches(rule).count();
         assert_eq!(

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// One thing that was looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What: `audit`, `store`, `disk`, `memory`.
+    /// What: `audit`, `store`, `disk`, `memory`; for the operator also `limits`, where several servers share them.
     pub name: &'static str,
     /// None: it is well. Else what is wrong, for the operator.
     pub fault: Option<String>,

@@ -27,6 +27,8 @@ use aral_contract::id::{CallerName, PersonaId, TierName};
 use aral_contract::{AuditSink, CapabilityId, Clock};
 use tracing::Instrument as _;
 
+use crate::health::Check;
+
 pub(crate) use admit::{callers, handshake, strangers};
 pub(crate) use fields::{RATE_LIMIT, RATE_LIMIT_POLICY};
 pub(crate) use forwarded::forwarded;
@@ -221,6 +223,15 @@ impl Limits {
         let stopped = charges.iter().filter_map(|charge| self.callers.look(charge).err());
         let longest = stopped.reduce(|longest, other| if other.outlasts(Some(&longest)) { other } else { longest });
         longest.map_or(Ok(()), Err)
+    }
+
+    /// Whether the limits that several servers share can be asked; none: there are none.
+    pub(crate) fn check(&self) -> Option<Check> {
+        let shared = self.shared.as_ref()?;
+        Some(Check {
+            name: "limits",
+            fault: shared.fault(),
+        })
     }
 
     /// Counts a request of a caller under all its limits, or under none.

@@ -121,10 +121,12 @@ impl ServerHandle {
     }
 
     /// What was found of the health of the host, now or within the last second: who asks here and at `/health` has one look together, and
-    /// nobody waits longer than 5 s for it. Needs a tokio runtime.
+    /// nobody waits longer than 5 s for it. Needs a tokio runtime. Here alone stands whether the limits that several servers share can be
+    /// asked: if `/health` said it, one Redis would take all of them out.
     pub async fn checks(&self) -> Arc<[Check]> {
-        let health = Arc::clone(&self.current.stage().shared.health);
-        health.look().await
+        let shared = Arc::clone(&self.current.stage().shared);
+        let found = shared.health.look().await;
+        found.iter().cloned().chain(shared.limits.check()).collect()
     }
 
     /// Whether it was told to end, and goes on for a while.

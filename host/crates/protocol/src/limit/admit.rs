@@ -134,7 +134,6 @@ pub(crate) async fn callers(
         Err(Stopped::Down) => {
             meters::rate_limited("redis");
             let failure = Failure::new(Code::Unavailable, "the limits of this server cannot be asked");
-            let failure = failure.with_hint("aral.toml, [serve.rates.redis]: when_down = \"local\"");
             Problem::from(failure).into_response()
         }
     }

@@ -2,6 +2,8 @@
 //! server's own clock. While the server does not answer nobody waits for it, one task looks whether it is there, and both
 //! changes are recorded, once each.
 
+mod state;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ use super::charge::{Charge, Key, Level, Refused, Verdict};
 use super::rates::{Limit, Rates};
 use super::server::{RedisOptions, WhenDown};
 use crate::meters;
+use state::{Connected, Loss, State};
 
 /// How often a server that does not answer is tried. Also the least time between two losses, so that one that answers and
 /// fails in turns does not fill the audit log.
@@ -68,28 +71,6 @@ struct Link {
     recorder: Recorder,
 }
 
-/// Whether the server answers.
-#[derive(Debug, Default)]
-struct State {
-    /// None: it does not.
-    connected: Option<Connected>,
-    /// Whether that is recorded.
-    is_down_recorded: bool,
-}
-
-/// A connection; each has a number, so that a late failure of one does not end the next.
-#[derive(Clone)]
-struct Connected {
-    number: u64,
-    connection: MultiplexedConnection,
-}
-
-impl std::fmt::Debug for Connected {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Connected({})", self.number)
-    }
-}
-
 impl Shared {
     /// Connects, or notes that the server is down; it is looked after from here on.
     ///
@@ -112,6 +93,15 @@ impl Shared {
     /// Which server, and how it is spoken to.
     pub(crate) fn options(&self) -> &RedisOptions {
         &self.link.options
+    }
+
+    /// Why the server cannot be asked; none: it can.
+    pub(crate) fn fault(&self) -> Option<String> {
+        let why = self.link.lock().why_down.clone()?;
+        let when_down = self.when_down().as_str();
+        Some(format!(
+            "the shared limits cannot be asked (when_down = \"{when_down}\"): {why}"
+        ))
     }
 
     /// What holds while the server does not answer.
@@ -246,23 +236,24 @@ impl Link {
     }
 
     fn went_down(&self, state: &mut State, error: &str) {
-        state.connected = None;
+        let loss = state.lose(error);
         meters::redis_answers(false);
-        if !state.is_down_recorded {
-            state.is_down_recorded = true;
-            let when_down = self.options.when_down.as_str();
-            tracing::warn!(%error, when_down, "the shared limits cannot be asked");
+        if loss != Loss::Known {
+            let (why, when_down) = (state.why_down.as_deref(), self.options.when_down.as_str());
+            tracing::warn!(error = %why.unwrap_or_default(), when_down, "the shared limits cannot be asked");
+        }
+        if loss == Loss::Begun {
             self.record(Severity::High, rule::RATES_REDIS_DOWN);
         }
     }
 
     fn came_up(&self, connected: Connected) {
         let mut state = self.lock();
-        state.connected = Some(connected);
+        let was_down = state.find(connected);
         meters::redis_answers(true);
-        if state.is_down_recorded {
-            state.is_down_recorded = false;
-            tracing::info!("the shared limits can be asked again");
+        if was_down {
+            // Told as loudly as that they could not: else the log ends with that.
+            tracing::warn!("the shared limits can be asked again");
             self.record(Severity::Info, rule::RATES_REDIS_UP);
         }
     }
