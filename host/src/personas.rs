@@ -219,7 +219,7 @@ impl Host {
                 self.attempted(id);
                 let last = session.persona().header.serial;
                 Err(Failure::from(Refused::Override { id: id.clone(), last }).with_hint(
-                    "name one issue of it in aral.toml; for a newer one than a running host has, restart that",
+                    "name one issue of it in aral.toml; one with other content is signed again, which raises its serial",
                 ))
             }
             Some(_) | None => Ok(()),

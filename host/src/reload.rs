@@ -4,13 +4,14 @@
 mod advice;
 mod fixed;
 mod in_force;
+mod issues;
 mod manifests;
 mod master_key;
 mod serials;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -20,14 +21,13 @@ use aral_contract::document::signed::{self, DocumentError, Kind};
 use aral_contract::document::{TrustStore, Verified};
 use aral_contract::event::LifecycleChange;
 use aral_contract::{Code, Digest, EventKind, Failure, rule};
-use aral_orchestration::budget::Refused;
 use aral_orchestration::{Dispatcher, Policy, Session};
-use aral_persona::{Persona, persona};
+use aral_persona::Persona;
 
 use crate::config::Config;
 use crate::events::security;
 use crate::host::Host;
-use crate::personas::{self, Personas, check_serial};
+use crate::personas::{self, Personas};
 use fixed::check_fixed;
 use manifests::Manifests;
 use serials::Known;
@@ -104,9 +104,9 @@ impl Host {
     /// are withdrawn; those that were registered in another way stay. What it names and what has expired, lost its key or been
     /// replaced since it was taken (in another process; a manifest also by a newer issue that was registered here) does not keep the
     /// rest from holding: nothing runs under it any more.
-    /// Personas that are there cannot be changed in this way, not even by a newer issue: a file that says something else is
-    /// an attempt to override one. Only of one that was replaced in another process it may name the newer issue, which takes its
-    /// place; or ends like it, if another process has replaced that, too.
+    /// Personas that are there cannot be changed in this way. A newer issue of one that is signed waits for a restart, and keeps nothing
+    /// else from holding; a file that says anything else is an attempt to override one. Of one that was replaced in another process the
+    /// newer issue takes its place; or ends like it, if another process has replaced that, too.
     /// What the builder was given goes on to hold: its policy instead of this one, its keys besides these.
     /// With a state folder it waits for other processes, up to 5 s. Those that admit documents meanwhile wait as long for its end, and
     /// are refused after that: on a slow disk with many new components it may take longer.
@@ -138,16 +138,10 @@ pub(crate) struct Renewal<'a> {
     known: Known<'a>,
     /// Sessions that hold once it does, and the files that name them.
     proposed: RefCell<Vec<(PathBuf, Session)>>,
+    /// Newer issues of personas that hold, and the files that name them.
+    waiting: RefCell<Vec<(PathBuf, Persona)>>,
     /// What it names and what is not believed any more.
     lapses: RefCell<Vec<Lapse>>,
-}
-
-/// A persona that a configuration names.
-enum Named {
-    /// It is believed.
-    Believed(Box<Persona>),
-    /// It is there and not believed any more. It stays as it is, so that each of its calls is refused.
-    Lapsed(Session),
 }
 
 impl<'a> Renewal<'a> {
@@ -189,6 +183,7 @@ impl<'a> Renewal<'a> {
             admitted,
             known,
             proposed: RefCell::default(),
+            waiting: RefCell::default(),
             lapses: named.lapses.into(),
         };
         for path in &config.personas {
@@ -201,93 +196,6 @@ impl<'a> Renewal<'a> {
     /// The one path under the new rules.
     pub(crate) fn dispatcher(&self) -> Arc<Dispatcher> {
         Arc::clone(&self.dispatcher)
-    }
-
-    /// The session of a persona in a file: of one that nobody signed only if `personas` says so. It is there for nobody else
-    /// before the configuration holds.
-    pub(crate) fn persona_of_file(&self, path: &Path, personas: Personas) -> Result<Session, Failure> {
-        let document = self.host.read_persona(path)?;
-        let alleged = persona::alleged_id(&document);
-        let taken = self.host.noting_refused_persona(Some(path), alleged, || {
-            let named = personas.or_unsigned(self.persona(&document), |why| {
-                let persona = self.host.dangerous_unsigned(&document, Some(&why))?;
-                Ok(Named::Believed(Box::new(persona)))
-            });
-            match named.inspect_err(|_| self.host.suspect(&document))? {
-                Named::Believed(persona) => self.propose(path, *persona),
-                Named::Lapsed(session) => Ok(session),
-            }
-        });
-        taken.map_err(|failure| failure.in_file(path))
-    }
-
-    fn propose(&self, path: &Path, persona: Persona) -> Result<Session, Failure> {
-        let id = persona.body.id.clone();
-        let held = self.dispatcher.session(&id).filter(|held| !held.is_of(&persona));
-        let replaced = held.filter(|held| self.was_replaced(held));
-        if replaced.is_none() {
-            self.host.check_unchanged(&persona)?;
-        }
-        let session = if replaced.is_some() {
-            self.dispatcher.propose_instead(persona)
-        } else {
-            self.dispatcher.propose(persona)
-        };
-        let attempted = |refused| self.host.noting_attempt(&id, refused);
-        let session = session.map_err(attempted)?;
-        // An issue that was replaced as well says no more than the one that is there: nothing runs under either, and neither keeps
-        // newer rules from holding.
-        let is_behind = self.known.replaced_by(&session).is_some();
-        let session = replaced.filter(|_| is_behind).unwrap_or(session);
-        if !self.is_held(&session) {
-            check_serial(self.known.personas(), session.persona()).map_err(attempted)?;
-        }
-        let mut proposed = self.proposed.borrow_mut();
-        // Callers, scopes and the configuration may name one persona.
-        if let Some((_, other)) = proposed.iter().find(|(_, other)| other.persona().body.id == id) {
-            if other.is_of(session.persona()) {
-                return Ok(other.clone());
-            }
-            self.host.attempted(&id);
-            let last = other.persona().header.serial;
-            return Err(Refused::Override { id, last }.into());
-        }
-        proposed.push((path.to_owned(), session.clone()));
-        Ok(session)
-    }
-
-    /// Whether another process has admitted a newer issue of a persona than the one that is there: a file that names that overrides
-    /// nothing that goes on.
-    fn was_replaced(&self, held: &Session) -> bool {
-        held.is_replaced() || self.known.replaced_by(held).is_some()
-    }
-
-    /// A persona that the new trust believes; or one that is there and that it does not believe any more.
-    fn persona(&self, bytes: &[u8]) -> Result<Named, Failure> {
-        let now = self.host.0.clock.now();
-        match persona::verify(bytes, &self.trust, now) {
-            Ok(persona) => Ok(Named::Believed(Box::new(persona))),
-            Err(error) => {
-                // That the document lapsed is what it says of its own signer: the persona that is there must be refused, too.
-                let there = lapsed(Kind::Persona, bytes, &error).and_then(|digest| {
-                    let mut sessions = self.host.sessions().into_iter();
-                    sessions.find(|session| {
-                        let persona = session.persona();
-                        persona.digest == digest && persona.check(&self.trust, now).is_err()
-                    })
-                });
-                let Some(session) = there else {
-                    return Err(error.into());
-                };
-                let lapse = (format!("persona `{}`", session.persona().body.id), error.to_string());
-                let mut lapses = self.lapses.borrow_mut();
-                // Callers and scopes may name one persona.
-                if !lapses.contains(&lapse) {
-                    lapses.push(lapse);
-                }
-                Ok(Named::Lapsed(session))
-            }
-        }
     }
 
     /// From now on it holds. `then` makes it hold where the host does not reach. Both say what of it does not hold, a sentence for each.
@@ -311,9 +219,11 @@ impl<'a> Renewal<'a> {
     fn record(&self, before: &Dispatcher) -> Vec<String> {
         let lapses = self.lapses.take().into_iter();
         let lapses = lapses.map(|(subject, reason)| self.host.note_lapsed(&subject, &reason));
+        let waiting = self.waiting.take().into_iter();
+        let waiting = waiting.map(|(path, persona)| self.host.note_waiting(&path, &persona));
         let authorities = self.in_force.other_authorities(self.config).into_iter();
         let authorities = authorities.map(|rule| self.host.note_old_authorities(rule));
-        let left_out = lapses.chain(authorities).collect();
+        let left_out = lapses.chain(waiting).chain(authorities).collect();
         let changed = |subject, before: Digest, after: Digest| {
             if before != after {
                 self.host.record(EventKind::ConfigurationChanged {

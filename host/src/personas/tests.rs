@@ -714,7 +714,7 @@ fn a_persona_that_is_refused_when_the_configuration_is_read_again_is_on_record_w
         assert_eq!(said.pop(), Some(format!("configuration: {code}")));
         said
     };
-    write(folder.path(), "persona.json", &persona_of(2, &json!({"name": "Q"})));
+    write(folder.path(), "persona.json", &persona_of(1, &json!({"name": "Q"})));
     assert_eq!(
         refused(Code::PersonaOverride),
         refusal(Some("p"), &file, Code::PersonaOverride)
@@ -788,8 +788,8 @@ async fn reloading_takes_policy_and_trust_and_changes_no_persona() {
     assert_eq!(fixture.code(&session).await, None);
     fixture.host.reload(&config(folder.path(), "", &[])).unwrap();
     assert_eq!(fixture.code(&session).await, Some(Code::PermissionDenied));
-    // Not even a newer issue, and nothing else of such a configuration either.
-    write(folder.path(), "persona.json", &persona_of(2, &json!({"name": "Q"})));
+    // Nor does anything of one that names another document for it.
+    write(folder.path(), "persona.json", &persona_of(1, &json!({"name": "Q"})));
     fixture.attempts("p");
     let failure = fixture.host.reload(&config(folder.path(), OPEN, &[])).unwrap_err();
     assert_eq!((failure.code, fixture.attempts("p")), (Code::PersonaOverride, 1));

@@ -409,6 +409,73 @@ fn a_persona_that_was_replaced_elsewhere_ends_and_keeps_no_rule_from_holding() {
 }
 
 #[test]
+fn the_newer_issue_of_a_persona_that_holds_waits_and_keeps_no_rule_from_holding() {
+    let lab = Lab::new();
+    let body = |name: &str| json!({"id": "p", "name": name, "constraints": {"allowed_capabilities": ["*"]}});
+    let write = |file: &str, serial, name: &str| lab.write(file, &signed(Kind::Persona, serial, &body(name)));
+    write("p.json", 5, "P");
+    let host = lab.host(lab.config(&[], &["p.json"], ""));
+    let session = || host.session_of(&"p".parse().unwrap()).unwrap();
+    let old = session();
+    let remembered = || {
+        let locked = host.0.serials.as_ref().unwrap().lock(&*host.0.clock).unwrap();
+        locked.personas().unwrap()
+    };
+    let before = remembered();
+    let bad = PrivateKey::from_seed(&Zeroizing::new([9; 32])).public().id();
+    let revoking = format!("[revoked]\nkeys = [\"{bad}\"]");
+    // Several files name it.
+    write("p.json", 6, "Q");
+    write("again.json", 6, "Q");
+    // The second time finds what the first has left.
+    for _ in 0..2 {
+        lab.events();
+        let config = lab.config(&[], &["p.json", "again.json"], &revoking);
+        let warnings = Renewal::new(&host, &config, InForce::check_unserved).unwrap();
+        let warnings = warnings.commit(Vec::new).unwrap();
+        assert!(host.dispatcher().trust().is_revoked(bad));
+        assert!(
+            warnings.len() == 1 && warnings[0].starts_with("persona `p`: the issue with serial 6 in `"),
+            "{warnings:?}"
+        );
+        let events = lab.events();
+        let recorded = |of: &str| {
+            let subject = |event: &EventKind| match event {
+                EventKind::Security { rule, subject, .. } if *rule == of => Some(subject.clone()),
+                _ => None,
+            };
+            events.iter().filter_map(subject).collect::<Vec<_>>()
+        };
+        assert_eq!(recorded(rule::PERSONA_WAITS), warnings);
+        assert_eq!(recorded(rule::PERSONA_OVERRIDE), [""; 0]);
+        assert!(session().is_of(old.persona()) && !old.is_replaced());
+        assert_eq!(remembered(), before, "a start that takes the old one again is as good");
+    }
+    // Beside it another issue is a second one, whether it holds or not and whichever comes first.
+    for (first, second) in [(5, 6), (6, 5), (6, 7)] {
+        write("p.json", first, if first == 5 { "P" } else { "Q" });
+        write("again.json", second, if second == 5 { "P" } else { "Q" });
+        let failure = host
+            .reload(&lab.config(&[], &["p.json", "again.json"], ""))
+            .unwrap_err();
+        assert_eq!(failure.code, Code::PersonaOverride, "{first} {second}");
+    }
+    // What is no newer issue is refused, as always.
+    for (serial, name) in [(5, "Q"), (4, "P")] {
+        write("p.json", serial, name);
+        let failure = host.reload(&lab.config(&[], &["p.json"], "")).unwrap_err();
+        assert_eq!(failure.code, Code::PersonaOverride, "{serial} {name}");
+    }
+    assert!(session().is_of(old.persona()));
+    // After a restart it holds.
+    write("p.json", 6, "Q");
+    drop((old, host));
+    let host = lab.host(lab.config(&[], &["p.json"], ""));
+    let session = host.session_of(&"p".parse().unwrap()).unwrap();
+    assert_eq!(session.persona().header.serial, 6);
+}
+
+#[test]
 fn the_newer_issue_of_a_persona_that_was_replaced_elsewhere_takes_its_place() {
     // The file names it at once, or after one that ended the session.
     for ends_before in [false, true] {
@@ -421,10 +488,10 @@ fn the_newer_issue_of_a_persona_that_was_replaced_elsewhere_takes_its_place() {
         let session = || host.session_of(&"p".parse().unwrap()).unwrap();
         let reload = || host.reload(&lab.config(&["a.json"], &["p.json"], open));
         let old = session();
-        // While nobody has admitted the newer one it overrides one that holds.
+        // While nobody has admitted the newer one it waits.
         lab.write("p.json", &signed(Kind::Persona, 6, &body));
-        assert_eq!(reload().unwrap_err().code, Code::PersonaOverride);
-        assert!(!old.is_replaced());
+        reload().unwrap();
+        assert!(session().is_of(old.persona()) && !old.is_replaced());
         let locked = || host.0.serials.as_ref().unwrap().lock(&*host.0.clock).unwrap();
         let mut known = locked().personas().unwrap();
         assert_eq!(known.insert("p".parse().unwrap(), 6), Some(5));

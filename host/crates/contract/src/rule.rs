@@ -29,6 +29,7 @@ rules! {
     BREAKER_OPENED = "breaker.opened", Done, "a capability keeps failing for a persona, and is not called for it for a while";
     BREAKER_CLOSED = "breaker.closed", Done, "it is called again";
     PERSONA_OVERRIDE = "persona.override", Seen, "a document tried to take the place of a persona without being a newer issue that is signed";
+    PERSONA_WAITS = "persona.waits", Done, "a configuration names a newer issue of a persona, and the one that was taken before holds until a restart";
     DOCUMENT_LAPSED = "document.lapsed", Seen, "a document that the configuration names is not believed any more, and nothing runs under it";
     OUTBOUND_CA_FILE = "outbound.ca_file", Done, "a configuration has other authorities for the requests of the host, and those of the start hold until a restart, but for the keys of issuers";
     EGRESS_CA_FILE = "egress.ca_file", Done, "the same for the requests of guests, without exception";
@@ -36,7 +37,7 @@ rules! {
     ELASTICSEARCH_CA_FILE = "audit.elasticsearch.ca_file", Done, "the same for copies of the audit log";
     OTLP_CA_FILE = "audit.otlp.ca_file", Done, "the same for copies of the audit log";
     TELEMETRY_CA_FILE = "telemetry.otlp.ca_file", Done, "the same for traces and metrics";
-    AUDIT_UNANCHORED = "audit.unanchored", "the audit log was opened, and the checkpoint that the host keeps of it was gone or of no use: nobody knows whether the log was cut back";
+    AUDIT_UNANCHORED = "audit.unanchored", Seen, "the audit log was opened, and the checkpoint that the host keeps of it was gone or of no use: nobody knows whether the log was cut back";
     MEMORY_EXPORT_BEGUN = "memory_export_begun", Done, "everything in the store begins to go out into a backup";
     MEMORY_EXPORTED = "memory_exported", Done, "that ended: how much went out, and whether whole";
     MEMORY_IMPORT_BEGUN = "memory_import_begun", Done, "a backup begins to be read into the store";
