@@ -3,6 +3,7 @@
 
 mod folders;
 mod reached;
+mod secrets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -21,6 +22,7 @@ use super::allow::{BYTES_MAX_DEFAULT, RECORDS_MAX_DEFAULT};
 use super::text;
 use folders::Folders;
 use reached::reached;
+use secrets::Secrets;
 
 /// Different things reached for that are kept. Stops a guest from filling memory and the file with names.
 pub(crate) const ATTEMPTS_MAX: usize = 1000;
@@ -111,15 +113,24 @@ impl Observed {
             attempts.flat_map(BTreeMap::keys).map(String::as_str)
         };
         let folders = Folders::new(targets(Permission::FileRead), targets(Permission::FileWrite), facts);
+        let network = targets(Permission::NetworkRead).chain(targets(Permission::NetworkWrite));
+        let secrets = Secrets::new(
+            self.attempts.get(&Permission::SecretRead),
+            &hosts(&network.collect::<Vec<_>>()),
+            facts.granted,
+        );
         let mut offered = Vec::new();
         for (permission, targets) in &self.attempts {
             file.push('\n');
             for (target, attempt) in targets {
                 file.push_str(&format!("# {}: {}\n", times(attempt), text::line(target)));
             }
-            let comments = folders.comments(*permission);
+            let comments = match permission {
+                Permission::SecretRead => secrets.comments(),
+                other => folders.comments(*other),
+            };
             file.push_str(&comments);
-            match self.scope(*permission, targets, &folders, facts) {
+            match scope(*permission, targets, &folders, &secrets, facts.granted) {
                 Some(scope) => {
                     offered.push(*permission);
                     let name = match permission {
@@ -141,56 +152,26 @@ impl Observed {
         }
         file
     }
+}
 
-    fn scope(
-        &self,
-        permission: Permission,
-        attempts: &BTreeMap<String, Attempt>,
-        folders: &Folders,
-        facts: &Facts<'_>,
-    ) -> Option<String> {
-        let targets: Vec<&str> = attempts.keys().map(String::as_str).collect();
-        match permission {
-            Permission::NetworkRead | Permission::NetworkWrite => list("hosts", &hosts(&targets)),
-            Permission::FileRead | Permission::FileWrite => folders.scope(permission),
-            Permission::SecretRead => self.secrets(attempts),
-            Permission::SecretWrite => list("names", &parsed::<SecretName>(&targets)),
-            Permission::MemoryRead => list("namespaces", &namespaces(&targets)),
-            Permission::MemoryWrite => list("namespaces", &namespaces(&targets)).map(|namespaces| {
-                format!("{namespaces}bytes_max = {BYTES_MAX_DEFAULT}\nrecords_max = {RECORDS_MAX_DEFAULT}\n")
-            }),
-            Permission::Exec => programs(attempts, facts.granted),
-        }
-    }
-
-    /// Where a secret should travel is not in the attempt: the hosts that were reached for over https are offered.
-    fn secrets(&self, attempts: &BTreeMap<String, Attempt>) -> Option<String> {
-        let network = [Permission::NetworkRead, Permission::NetworkWrite];
-        let reached = network
-            .iter()
-            .filter_map(|one| self.attempts.get(one))
-            .flat_map(BTreeMap::keys);
-        let reached: Vec<&str> = reached.map(String::as_str).collect();
-        let hosts: Vec<String> = hosts(&reached)
-            .into_iter()
-            .filter(|host| host.starts_with("https://"))
-            .map(|host| quote(&host))
-            .collect();
-        let mut lines = String::new();
-        for (name, attempt) in attempts.iter().filter(|(name, _)| name.parse::<SecretName>().is_ok()) {
-            let (name, hosts) = (quote(name), hosts.join(", "));
-            let reveal = attempt.reasons.iter().any(|reason| reason.contains("use = \"reveal\""));
-            let _infallible = match reveal {
-                true => writeln!(lines, "  {{ name = {name}, use = \"reveal\" }},"),
-                false => writeln!(
-                    lines,
-                    "  {{ name = {name}, hosts = [{hosts}], header = \"authorization\" }},"
-                ),
-            };
-        }
-        let advice =
-            "# Check hosts and header: the secret travels there and nowhere else. `reveal` shows it to the guest.";
-        (!lines.is_empty()).then(|| format!("{advice}\nsecrets = [\n{lines}]\n"))
+fn scope(
+    permission: Permission,
+    attempts: &BTreeMap<String, Attempt>,
+    folders: &Folders,
+    secrets: &Secrets,
+    granted: &Permissions,
+) -> Option<String> {
+    let targets: Vec<&str> = attempts.keys().map(String::as_str).collect();
+    match permission {
+        Permission::NetworkRead | Permission::NetworkWrite => list("hosts", &hosts(&targets)),
+        Permission::FileRead | Permission::FileWrite => folders.scope(permission),
+        Permission::SecretRead => secrets.scope(),
+        Permission::SecretWrite => list("names", &parsed::<SecretName>(&targets)),
+        Permission::MemoryRead => list("namespaces", &namespaces(&targets)),
+        Permission::MemoryWrite => list("namespaces", &namespaces(&targets)).map(|namespaces| {
+            format!("{namespaces}bytes_max = {BYTES_MAX_DEFAULT}\nrecords_max = {RECORDS_MAX_DEFAULT}\n")
+        }),
+        Permission::Exec => programs(attempts, granted),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What was reached for becomes an entry that the host reads back, and nothing in it is broader than the attempts.
 
-use aral_capability::manifest::CapabilityToml;
+use aral_capability::manifest::{CapabilityToml, ManifestBody};
+use aral_contract::Digest;
 use aral_contract::event::{MemoryOperation, SecretOperation};
 use serde_json::{Value, json};
 
@@ -113,8 +114,8 @@ fn every_permission_goes_round() {
     check(
         Permission::SecretRead,
         &["token", "Not A Name"],
-        &none,
-        &json!({"secret:read": {"secrets": [{"name": "token", "use": "inject", "header": "authorization"}]}}),
+        &json!({"secret:read": {"secrets": [{"name": "token", "use": "reveal"}]}}),
+        &json!({"secret:read": {"secrets": [{"name": "token", "use": "reveal"}]}}),
     );
     check(
         Permission::SecretWrite,
@@ -337,6 +338,72 @@ fn a_secret_is_offered_for_the_hosts_that_were_reached_for() {
     let secret = &read.permissions.secret_read.unwrap().secrets[0];
     assert_eq!(secret.hosts, ["https://a.example".parse().unwrap()]);
     assert!(file.contains("# denied once: token") && file.contains("# used once: https://a.example"));
+}
+
+#[test]
+fn a_secret_that_was_granted_is_offered_as_it_was_granted() {
+    let of_secret = |name: &str, allowed: bool, said: Option<&str>| {
+        let mut event = call(Permission::SecretRead, name, allowed);
+        if let EventKind::HostCall { reason, .. } = &mut event {
+            *reason = said.map(str::to_owned);
+        }
+        event
+    };
+    let events = [
+        of_secret("plain", true, None),
+        of_secret("wider", true, None),
+        of_secret(
+            "wider",
+            false,
+            Some(
+                "secret `wider` may not go to `https://b.example`: add \"https://b.example\" to its `hosts` in capability.toml",
+            ),
+        ),
+        of_secret(
+            "wanted",
+            false,
+            Some("its scope needs use = \"reveal\" in capability.toml"),
+        ),
+        of_secret("shown", true, None),
+        call(Permission::NetworkRead, "https://a.example", true),
+    ];
+    let inject = |name: &str, hosts: Value| json!({"name": name, "use": "inject", "hosts": hosts, "header": "x-api-key", "prefix": "Key "});
+    let granted = json!({"secret:read": {"secrets": [
+        inject("plain", json!(["http://127.0.0.1:18099"])),
+        inject("wider", json!(["https://a.example"])),
+        inject("wanted", json!(["https://a.example"])),
+        {"name": "shown", "use": "reveal"},
+        {"name": "unused", "use": "reveal"},
+    ]}});
+    let file = written(&events, &serde_json::from_value(granted).unwrap(), Shape::Tool);
+    let permissions = CapabilityToml::parse(&file).unwrap().permissions;
+    let scope = serde_json::to_value(&permissions.secret_read).unwrap();
+    let expected = json!({"secrets": [
+        inject("plain", json!(["http://127.0.0.1:18099"])),
+        {"name": "shown", "use": "reveal"},
+        {"name": "wanted", "use": "reveal"},
+        inject("wider", json!(["https://a.example", "https://b.example"])),
+    ]});
+    assert_eq!(scope, expected, "{file}");
+    let entry = json!({
+        "id": "probe", "version": "1.0.0", "shape": "tool", "component": Digest::of(b"c"), "title": "T",
+        "description": "D", "input_schema": {}, "output_schema": {}, "permissions": permissions,
+    });
+    ManifestBody::new(vec![serde_json::from_value(entry).unwrap()]).unwrap();
+}
+
+#[test]
+fn a_secret_that_was_seen_to_travel_nowhere_is_told_and_not_offered() {
+    let events = [
+        call(Permission::SecretRead, "token", false),
+        call(Permission::NetworkRead, "http://b.example", true),
+    ];
+    let file = written(&events, &Permissions::default(), Shape::Tool);
+    assert_eq!(CapabilityToml::parse(&file).unwrap().permissions.secret_read, None);
+    assert!(
+        file.contains("# token: the run does not show where it travels.") && !file.contains("None of this"),
+        "{file}"
+    );
 }
 
 #[test]
