@@ -457,6 +457,37 @@ fn doctor_names_the_fix_of_each_fault() {
 }
 
 #[test]
+fn doctor_warns_of_what_manifests_ask_for_and_the_configuration_has_no_place_for() {
+    let desk = Desk::new();
+    let warned = || {
+        let checks = object(&desk.aral(&["doctor", "--json"]))["checks"].clone();
+        let checks = checks.as_array().expect("checks").clone().into_iter();
+        let warned = checks.filter(|check| check["name"] == "memory" || check["name"] == "secrets");
+        let warned = warned.filter(|check| check["status"] == "warn");
+        warned
+            .map(|check| check["detail"].as_str().expect("a text").to_owned())
+            .collect::<Vec<_>>()
+    };
+    let permissions = json!({
+        "memory:read": { "namespaces": ["notes"] },
+        "secret:read": { "secrets": [{ "name": "one", "use": "reveal" }, { "name": "two", "use": "reveal" }] },
+        "secret:write": { "names": ["two"] },
+    });
+    desk.guest(ISOLATION_MEMORY_STEPS, |entry| entry["permissions"] = permissions);
+    let records = format!(
+        "there is no [memory], and these ask for records: {}",
+        ISOLATION_MEMORY_STEPS.id()
+    );
+    let secrets = "manifests ask for these, and there is no place for them: one, two".to_owned();
+    assert_eq!(warned(), [records.clone(), secrets]);
+    desk.configure(|config| config["secrets"] = json!({ "names": { "one": "env://ONE" } }));
+    let secrets = "manifests ask for these, and there is no place for them: two".to_owned();
+    assert_eq!(warned(), [records, secrets]);
+    desk.guest(ISOLATION_MEMORY_STEPS, |_| ());
+    assert_eq!(warned(), <[String; 0]>::default(), "nothing asks for any");
+}
+
+#[test]
 fn doctor_refuses_a_manifest_beside_a_newer_issue_of_it_as_a_start_does() {
     let desk = Desk::new();
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());

@@ -119,6 +119,29 @@ fn a_persona_is_written_signed_verified_shown_and_used() {
 }
 
 #[test]
+fn a_persona_that_may_write_records_and_is_cleared_for_public_ones_alone_is_warned_about() {
+    let desk = desk();
+    let new = |out: &str, clearance: &[&str]| {
+        let arguments = [
+            "persona",
+            "new",
+            "--id",
+            "me",
+            "--allow-permission",
+            "memory:write",
+            "--out",
+            out,
+        ];
+        desk.aral(&[&arguments[..], clearance].concat())
+    };
+    let hint = "`aral persona new --clearance internal`";
+    new("public.json", &[]).assert("public", 0, &["warning: memory:write is allowed", hint]);
+    let internal = new("internal.json", &["--clearance", "internal"]);
+    internal.assert("internal", 0, &[]);
+    assert!(!internal.stderr.contains(hint), "{internal:?}");
+}
+
+#[test]
 fn nothing_starts_without_a_persona_that_is_verified_and_each_reason_is_told() {
     let (desk, body) = (desk(), setup::persona());
     let signed = || signed_by(&setup::key(), 5, &body);

@@ -5,13 +5,21 @@ pub(crate) mod show;
 pub(crate) mod sign;
 pub(crate) mod verify;
 
+use aral_contract::{Classification, Permission};
 use aral_persona::PersonaBody;
 
 use super::output::Output;
 
-/// Says where everything is allowed.
+/// Says where everything is allowed, and where what is allowed is of little use.
 fn warn(body: &PersonaBody, output: &Output) {
     for list in body.constraints.wildcards() {
         output.warn(&format!("`*` in {list} allows everything that the policy allows"));
+    }
+    if body.clearance == Classification::Public && body.constraints.allows_permission(Permission::MemoryWrite) {
+        output.warn(
+            "memory:write is allowed, and the clearance is `public`: the SDK writes records that are `internal` where a capability \
+             says nothing else, and these are refused\nhint: `aral persona new --clearance internal`, in the file \
+             \"clearance\": \"internal\"",
+        );
     }
 }

@@ -265,6 +265,14 @@ impl HostPattern {
         self.0 == Pattern::Any
     }
 
+    /// The one host that it stands for; none: it stands for several.
+    pub fn host(&self) -> Option<&Host> {
+        match &self.0 {
+            Pattern::Exact(origin) => Some(&origin.host),
+            Pattern::Any | Pattern::Below { .. } => None,
+        }
+    }
+
     /// Whether a request to `origin` is covered.
     pub fn covers(&self, origin: &Origin) -> bool {
         match &self.0 {

@@ -6,6 +6,7 @@ mod cut;
 pub(crate) mod lines;
 mod narrow;
 pub mod row;
+mod unmet;
 mod weigh;
 pub mod why_not;
 
@@ -47,7 +48,8 @@ pub struct Decision {
     pub terms: Terms,
     /// One row for each limit.
     pub limits: Vec<LimitRow>,
-    /// Every `*` that allows everything, and every secret that the capability would see: for people to see.
+    /// Every `*` that allows everything, every secret that the capability would see, and what is granted and would be refused all the
+    /// same: for people to see.
     pub warnings: Vec<String>,
     /// What came out.
     #[serde(skip)]
@@ -118,7 +120,7 @@ pub fn authorize(entry: &Entry, manifest: Digest, persona: &Persona, policy: &Po
         rows,
         granted,
         cut,
-        warnings,
+        mut warnings,
         ..
     } = weighing;
     let ceiling = policy.ceiling_of(&entry.id);
@@ -137,6 +139,7 @@ pub fn authorize(entry: &Entry, manifest: Digest, persona: &Persona, policy: &Po
             missing,
         })
     };
+    warnings.extend(outcome.iter().flat_map(unmet::warnings));
     let agent = agent_rows(&persona.body, policy).unwrap_or_default();
     Decision {
         capability: entry.id.clone(),

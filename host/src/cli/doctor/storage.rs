@@ -1,8 +1,12 @@
 //! Whether the store opens, with the key that is configured, and whether the places of secrets answer.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use aral_contract::{Failure, SecretReference};
+use aral_capability::manifest;
+use aral_contract::id::SecretName;
+use aral_contract::{Clock as _, Failure, Permission, SecretReference};
 use aral_host::Storage;
 use aral_host::storage::{opening_failure, quoted, store_failure};
 use aral_memory::StoreError;
@@ -13,20 +17,27 @@ use super::Check;
 use crate::cli::configured::Configured;
 use crate::cli::{files, session};
 
-/// One line each for the store, the server of secrets and the variables, if they are configured.
+/// One line each for the store, the server of secrets and the variables, if they are configured; and for what manifests ask for where
+/// they are not.
 pub(super) fn checks(configured: &Configured) -> Vec<Check> {
     let config = &configured.config;
+    let mut all = lacking(configured);
     if config.memory.is_none() && config.secrets.is_none() {
-        return vec![Check::ok(
-            "memory",
-            "there is no [memory] and no [secrets]: capabilities that need them are told that they are unavailable",
-        )];
+        if all.is_empty() {
+            all.push(Check::ok(
+                "memory",
+                "there is no [memory] and no [secrets], and no manifest asks for any",
+            ));
+        }
+        return all;
     }
     let storage = match Storage::new(config, Arc::new(SystemClock::new())) {
         Ok(storage) => storage,
-        Err(failure) => return vec![failed("secrets", failure)],
+        Err(failure) => {
+            all.push(failed("secrets", failure));
+            return all;
+        }
     };
-    let mut all = Vec::new();
     if config.memory.is_some() {
         all.push(memory(&storage));
     }
@@ -43,6 +54,49 @@ pub(super) fn checks(configured: &Configured) -> Vec<Check> {
     }
     all.extend(variables(configured));
     all
+}
+
+/// What manifests ask for and the configuration has no place for. A manifest that cannot be read is told of elsewhere.
+fn lacking(configured: &Configured) -> Vec<Check> {
+    let (config, trust, now) = (&configured.config, configured.trust(), SystemClock::new().now());
+    if config.memory.is_some() {
+        // A secret that is not named lies in the store.
+        return Vec::new();
+    }
+    let read = |path: &PathBuf| manifest::verify(&files::document(path).ok()?, trust, now).ok();
+    let manifests: Vec<_> = config.manifests.iter().filter_map(read).collect();
+    let entries = || manifests.iter().flat_map(|manifest| manifest.body.capabilities());
+    let has_place = |name: &SecretName| config.secrets.as_ref().is_some_and(|one| one.names.contains_key(name));
+    let keeping = entries().filter(|entry| {
+        let has = |permission| entry.permissions.has(permission);
+        has(Permission::MemoryRead) || has(Permission::MemoryWrite)
+    });
+    let keeping: BTreeSet<&str> = keeping.map(|entry| entry.id.as_str()).collect();
+    let secrets = entries().flat_map(|entry| {
+        let read = entry.permissions.secret_read.iter().flat_map(|scope| &scope.secrets);
+        let written = entry.permissions.secret_write.iter().flat_map(|scope| &scope.names);
+        read.map(|secret| &secret.name).chain(written)
+    });
+    let secrets: BTreeSet<&str> = secrets
+        .filter(|&name| !has_place(name))
+        .map(SecretName::as_str)
+        .collect();
+    let list = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(", ");
+    let memory = (!keeping.is_empty()).then(|| {
+        Check::warn(
+            "memory",
+            format!("there is no [memory], and these ask for records: {}", list(&keeping)),
+            "`aral memory keygen master.key`, then in aral.toml, [memory.master_key]: file = \"master.key\"",
+        )
+    });
+    let secrets = (!secrets.is_empty()).then(|| {
+        Check::warn(
+            "secrets",
+            format!("manifests ask for these, and there is no place for them: {}", list(&secrets)),
+            "aral.toml, [secrets.names]: a line for each, such as NAME = \"env://VARIABLE\", or [memory] to store them here",
+        )
+    });
+    memory.into_iter().chain(secrets).collect()
 }
 
 fn memory(storage: &Storage) -> Check {

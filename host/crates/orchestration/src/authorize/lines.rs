@@ -14,10 +14,12 @@ pub(super) const PERSONA: &str = "persona";
 pub(super) const PERSONA_PERMISSIONS: &str = "persona, constraints: \"allowed_permissions\"";
 pub(super) const PERSONA_CAPABILITIES: &str = "persona, constraints: \"allowed_capabilities\"";
 pub(super) const PERSONA_DOMAINS: &str = "persona, constraints: \"allowed_domains\"";
+pub(super) const PERSONA_CLEARANCE: &str = "persona, \"clearance\"";
 /// Where the lines of a policy stand.
 pub(super) const POLICY_PERMISSIONS: &str = "aral.toml, [policy]: permissions";
 pub(super) const POLICY_CAPABILITIES: &str = "aral.toml, [policy]: capabilities";
 pub(super) const POLICY_HOSTS: &str = "aral.toml, [policy.network]: hosts";
+pub(super) const POLICY_NETWORKS: &str = "aral.toml, [policy.network]: networks";
 pub(super) const POLICY_READ_ROOTS: &str = "aral.toml, [policy.file]: read_roots";
 pub(super) const POLICY_WRITE_ROOTS: &str = "aral.toml, [policy.file]: write_roots";
 pub(super) const POLICY_FILE_BYTES: &str = "aral.toml, [policy.file]: bytes_max";

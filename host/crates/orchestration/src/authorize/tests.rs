@@ -161,10 +161,11 @@ fn all_three_yeses_grant_exactly_what_was_asked() {
     for case in cases() {
         let decision = decide(&case.asked, &case.constraints, &case.policy);
         let grant = decision.outcome.unwrap();
-        let shows = case.asked.to_string().contains("reveal");
+        let asked = case.asked.to_string();
+        let warned = asked.contains("reveal") || asked.contains("memory:write");
         assert_eq!(grant.permissions, serde_json::from_value(case.asked).unwrap());
         assert!(decision.rows.iter().all(|row| row.missing().is_none()));
-        assert_eq!(decision.warnings.len(), usize::from(shows), "{:?}", decision.warnings);
+        assert_eq!(decision.warnings.len(), usize::from(warned), "{:?}", decision.warnings);
     }
 }
 
@@ -625,6 +626,45 @@ fn a_secret_that_the_capability_would_see_is_warned_about() {
         "{:?}",
         denied.warnings
     );
+}
+
+#[test]
+fn what_is_granted_and_would_be_refused_all_the_same_is_warned_about() {
+    let lines = [
+        "permissions = [\"*\"]",
+        "capabilities = [\"tool\"]",
+        "network.hosts = [\"http://127.0.0.1:8080\", \"http://localhost\", \"https://a.com\"]",
+        "memory.namespaces = [\"notes\"]",
+    ];
+    let asked = json!({
+        "network:read": {"hosts": ["http://127.0.0.1:8080", "http://localhost", "https://a.com"]},
+        "memory:write": {"namespaces": ["notes"], "bytes_max": 10, "records_max": 1},
+    });
+    let constraints = json!({
+        "allowed_permissions": ["network:read", "memory:write"], "allowed_capabilities": ["tool"],
+        "allowed_domains": ["http://127.0.0.1:8080", "http://localhost", "https://a.com"],
+    });
+    let warned = |clearance: Classification, lines: &[&str]| {
+        let mut persona = persona(&constraints);
+        persona.body.clearance = clearance;
+        let decision = authorize(&entry(&asked), Digest::of(b"manifest"), &persona, &policy(lines));
+        assert!(decision.outcome.is_ok());
+        let warnings = decision.warnings.into_iter();
+        warnings
+            .filter(|one| !one.contains("allows everything"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        warned(Classification::Public, &lines),
+        [
+            "requests to `http://127.0.0.1:8080`, `http://localhost` are refused, because the address is not public: aral.toml, \
+             [policy.network]: networks = [\"127.0.0.1/32\", \"::1/128\"]",
+            "memory:write: the persona is cleared for `public` alone, and the SDK writes `internal` where a capability says nothing \
+             else: persona, \"clearance\": \"internal\"",
+        ]
+    );
+    let open = [&lines[..], &["network.networks = [\"127.0.0.0/8\"]"]].concat();
+    assert_eq!(warned(Classification::Internal, &open), <[&str; 0]>::default());
 }
 
 #[test]

@@ -62,7 +62,8 @@ pub struct WhyNot {
     /// it is a no: the manifest asks for what no persona and no policy can give, what is wanted cannot stand beside what it asks for,
     /// or what is missing has no room in a list.
     pub changes: Vec<Change>,
-    /// Where it is a yes: what would give a call the rest of the permissions that the manifest asks for, of which it gets a part.
+    /// Where it is a yes: what would give a call the rest of the permissions that the manifest asks for, of which it gets a part, and
+    /// the networks of addresses that it may name and not reach.
     pub rest: Vec<Change>,
     /// Limits of a call, and numbers of its agent, that one document lowers. None of them keeps a call from being let through, unless a
     /// change says so.
@@ -90,8 +91,8 @@ fn smallest(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permissi
     }
     let allowed = |with: &[&Candidate]| allowed_with(&whole, &alone, persona, policy, with);
     if allowed(&[]) {
+        let decision = authorize(&whole, Digest::of(b""), persona, policy);
         if in_manifest.is_empty() {
-            let decision = authorize(&whole, Digest::of(b""), persona, policy);
             return WhyNot {
                 allowed: true,
                 rest: changes::rest(decision),
@@ -99,7 +100,7 @@ fn smallest(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permissi
             };
         }
         return WhyNot {
-            changes: in_manifest,
+            changes: in_manifest.into_iter().chain(changes::networks(&decision)).collect(),
             ..WhyNot::default()
         };
     }
@@ -129,8 +130,15 @@ fn smallest(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permissi
     let Some(smallest) = taken.min_by_key(Vec::len) else {
         return WhyNot::default();
     };
+    let (persona, parts) = changed(persona, policy, &smallest);
+    let decision = Policy::uncounted(parts).map(|policy| authorize(&whole, Digest::of(b""), &persona, &policy));
+    let networks = decision.iter().flat_map(changes::networks);
     WhyNot {
-        changes: in_manifest.into_iter().chain(changes::of(&smallest)).collect(),
+        changes: in_manifest
+            .into_iter()
+            .chain(changes::of(&smallest))
+            .chain(networks)
+            .collect(),
         ..WhyNot::default()
     }
 }

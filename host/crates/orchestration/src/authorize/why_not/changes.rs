@@ -1,7 +1,7 @@
 //! Changes as lines: of what was found to be needed, and of what a call that may run does not get whole.
 
-use super::super::Decision;
 use super::super::lines::{self, Line, Lines};
+use super::super::{Decision, unmet};
 use super::{Candidate, Change, Document, Value};
 
 /// The lines of what is needed, those of one list in one.
@@ -27,11 +27,18 @@ pub(super) fn of(needed: &[&Candidate]) -> Vec<Change> {
 
 /// The lines with which persona and policy would give all that the manifest asks for.
 pub(super) fn rest(decision: Decision) -> Vec<Change> {
+    let networks = decision.outcome.as_ref().ok().and_then(unmet::networks);
     let answers = decision.rows.into_iter().flat_map(|row| [row.persona, row.policy]);
     let lacked: Vec<Line> = answers.flat_map(|answer| answer.lines).collect();
     let mut lines: Vec<String> = lines::merged(&lacked).iter().map(Line::to_string).collect();
+    lines.extend(networks);
     lines.sort_unstable();
     in_documents(lines)
+}
+
+/// The networks of the addresses that a call may name and not reach.
+pub(super) fn networks(decision: &Decision) -> Vec<Change> {
+    in_documents(decision.outcome.iter().filter_map(unmet::networks).collect())
 }
 
 /// With the document that each belongs to: first those of the persona, then those of the policy.

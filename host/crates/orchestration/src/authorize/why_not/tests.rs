@@ -113,6 +113,47 @@ fn a_call_that_may_run_is_told_what_would_give_it_the_rest() {
 }
 
 #[test]
+fn an_address_that_is_not_public_needs_its_network_besides() {
+    let hosts = json!(["http://127.0.0.1:8080", "http://10.0.0.1", "https://a.example"]);
+    let permissions = json!({"network:read": {"hosts": hosts}});
+    let constraints = |domains: &Json| {
+        json!({"constraints": {
+            "allowed_capabilities": ["tool"], "allowed_permissions": ["network:read"], "allowed_domains": domains,
+        }})
+    };
+    let lines = |changes: Vec<Change>| changes.into_iter().map(|change| change.line).collect::<Vec<_>>();
+    let policy = "capabilities = [\"tool\"]\nnetwork.hosts = [\"*\"]\n";
+    let allows = format!("{policy}permissions = [\"network:read\"]\n");
+    let line = "aral.toml, [policy.network]: networks = [\"127.0.0.1/32\", \"10.0.0.1/32\"]";
+    let allowed = found(&permissions, constraints(&hosts), &allows);
+    assert!(allowed.allowed, "{allowed:?}");
+    assert_eq!(lines(allowed.rest), [line]);
+    let denied = found(&permissions, constraints(&hosts), policy);
+    assert_eq!(
+        lines(denied.changes),
+        ["aral.toml, [policy]: permissions = [\"network:read\"]", line]
+    );
+    let open = format!("{allows}network.networks = [\"127.0.0.0/8\", \"10.0.0.1/32\"]\n");
+    let open = found(&permissions, constraints(&hosts), &open);
+    assert_eq!(lines(open.rest), <[&str; 0]>::default());
+    // What the call would not be given needs no network.
+    let narrow = found(&permissions, constraints(&json!(["https://a.example"])), policy);
+    assert_eq!(
+        lines(narrow.changes),
+        ["aral.toml, [policy]: permissions = [\"network:read\"]"]
+    );
+    let wanted = json!({"network:read": {"hosts": ["http://127.0.0.1:8080"]}});
+    let wanted = found_with(&json!({}), constraints(&hosts), &allows, wanted);
+    assert_eq!(
+        lines(wanted.changes),
+        [
+            "capability.toml, [permissions.\"network:read\"]: hosts = [\"http://127.0.0.1:8080\"]",
+            "aral.toml, [policy.network]: networks = [\"127.0.0.1/32\"]",
+        ]
+    );
+}
+
+#[test]
 fn one_host_that_both_allow_is_enough() {
     let permissions = json!({"network:read": {"hosts": ["https://a.example", "https://b.example"]}});
     let persona = json!({"constraints": {

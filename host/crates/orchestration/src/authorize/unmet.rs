@@ -1,0 +1,70 @@
+//! What a grant gives and a call would not get all the same, with the lines that would change that. None of it is a no: a call may do
+//! without.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use aral_capability::egress::address;
+use aral_contract::host_pattern::Host;
+use aral_contract::{Classification, Grant, HostPattern, Permission};
+
+use super::lines::{self, Lines};
+
+/// In words, for people to see.
+pub(super) fn warnings(grant: &Grant) -> Vec<String> {
+    let hosts: Vec<String> = closed(grant).iter().map(|(host, _)| format!("`{host}`")).collect();
+    let network = networks(grant).map(|line| {
+        format!(
+            "requests to {} are refused, because the address is not public: {line}",
+            hosts.join(", ")
+        )
+    });
+    let only_public = grant.permissions.has(Permission::MemoryWrite) && grant.clearance == Classification::Public;
+    let memory = only_public.then(|| {
+        format!(
+            "memory:write: the persona is cleared for `public` alone, and the SDK writes `internal` where a capability says nothing \
+             else: {}: \"internal\"",
+            lines::PERSONA_CLEARANCE
+        )
+    });
+    network.into_iter().chain(memory).collect()
+}
+
+/// The line with the networks that requests of such a call need.
+pub(super) fn networks(grant: &Grant) -> Option<String> {
+    let mut lines = Lines::default();
+    for network in closed(grant).iter().flat_map(|(_, networks)| networks) {
+        lines.add_text(lines::POLICY_NETWORKS, network);
+    }
+    lines.into_lines().pop().map(|line| line.to_string())
+}
+
+/// The hosts of a grant that lead to addresses which it does not open, with the networks of these.
+fn closed(grant: &Grant) -> Vec<(&HostPattern, Vec<String>)> {
+    let permissions = &grant.permissions;
+    let scopes = [&permissions.network_read, &permissions.network_write];
+    let mut closed: Vec<(&HostPattern, Vec<String>)> = Vec::new();
+    for host in scopes.into_iter().flatten().flat_map(|scope| &scope.hosts) {
+        let addresses = addresses(host);
+        let refused = addresses
+            .iter()
+            .filter_map(|one| address::check(*one, &grant.networks).err());
+        let networks: Vec<String> = refused.map(|refused| refused.network().to_string()).collect();
+        // Which of its addresses a name has, the machine says: one that is open may be all.
+        let is_closed = !networks.is_empty() && networks.len() == addresses.len();
+        if is_closed && !closed.iter().any(|(other, _)| *other == host) {
+            closed.push((host, networks));
+        }
+    }
+    closed
+}
+
+/// The addresses of a host that are known without asking.
+fn addresses(host: &HostPattern) -> Vec<IpAddr> {
+    match host.host() {
+        Some(Host::Address(address)) => vec![*address],
+        Some(Host::Name(name)) if name == "localhost" => {
+            vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        }
+        Some(Host::Name(_)) | None => Vec::new(),
+    }
+}
