@@ -108,6 +108,22 @@ async fn filesystem_read() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_below_no_granted_folder_is_not_found_in_the_guest_and_one_that_leads_out_of_one_is_on_record() {
+    let tree = Tree::new();
+    let lab = tree.lab(FILESYSTEM_READ, tree.readable()).await;
+    let outcome = lab.call(FILESYSTEM_READ, json!({ "paths": ["/etc/passwd"] })).await;
+    let found = outcome.answer()[0]["result"].as_str().expect("a result");
+    assert!(found.starts_with("NotFound"), "{found}");
+    assert_eq!(outcome.denials(Permission::FileRead), <[&str; 0]>::default());
+    let outcome = lab
+        .call(FILESYSTEM_READ, json!({ "paths": ["/data/../secret.txt"] }))
+        .await;
+    let found = outcome.answer()[0]["result"].as_str().expect("a result");
+    assert!(found.starts_with("PermissionDenied"), "{found}");
+    outcome.assert_denied(Permission::FileRead);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn filesystem_path_traversal() {
     let tree = Tree::new();
     for permissions in [tree.readable(), tree.writable(1 << 20, 10)] {
