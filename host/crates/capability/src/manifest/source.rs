@@ -21,16 +21,17 @@
 
 use aral_contract::{CapabilityId, LimitsRequest, Permissions};
 use semver::Version;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 use super::Shape;
-use super::check::ManifestError;
+use super::check::{ManifestError, VERSION_BYTES_MAX};
 
 /// The file as it stands.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
     id: CapabilityId,
+    #[serde(deserialize_with = "version")]
     version: Version,
     shape: Shape,
     component: String,
@@ -124,6 +125,18 @@ impl CapabilityToml {
             Described::ByFile { .. } => Shape::Command,
         }
     }
+}
+
+/// What the library says of a version names neither the version nor the form.
+fn version<'de, D: Deserializer<'de>>(from: D) -> Result<Version, D::Error> {
+    let text = String::deserialize(from)?;
+    Version::parse(&text).map_err(|error| {
+        let shown: String = text.chars().take(VERSION_BYTES_MAX).collect();
+        let shown = shown.escape_debug();
+        de::Error::custom(format_args!(
+            "`{shown}` is not a version ({error}): write it with three numbers, such as `1.2.0`"
+        ))
+    })
 }
 
 fn relative(key: &'static str, path: String) -> Result<String, ManifestError> {

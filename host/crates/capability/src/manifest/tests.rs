@@ -436,10 +436,6 @@ fn schemas_are_objects_without_references_to_elsewhere() {
             json!({"properties": {"a": [{"$dynamicRef": "file:///etc/passwd"}]}}),
             "`input_schema` refers to `file:///etc/passwd`: only references within the schema (`#/$defs/…`) are followed",
         ),
-        (
-            json!({"minimum": 0.5}),
-            "not acceptable: `0.5` is not an integer below 2^53, and signed documents hold no other numbers",
-        ),
     ] {
         assert_eq!(
             schema(bad),
@@ -458,6 +454,56 @@ fn schemas_are_objects_without_references_to_elsewhere() {
         deep = json!({ "not": deep });
     }
     assert!(schema(deep).contains("`input_schema` is nested too deeply"));
+}
+
+#[test]
+fn a_number_that_no_signed_document_holds_is_told_with_its_place_and_the_step() {
+    for (change, told, hint) in [
+        (
+            json!({"input_schema": {"properties": {"b": {"maximum": 1.0}}}}),
+            "at `/input_schema/properties/b/maximum`, `1.0` is not an integer below 2^53",
+            "hint: write whole numbers into the schema",
+        ),
+        (
+            json!({"output_schema": {"minimum": 0.5}}),
+            "at `/output_schema/minimum`, `0.5` is",
+            "hint: write whole numbers into the schema",
+        ),
+        (
+            json!({"limits": {"fuel": 1u64 << 53}}),
+            "at `/limits/fuel`, `9007199254740992` is",
+            "hint: write a whole number there",
+        ),
+    ] {
+        let found = check_entry(change);
+        assert!(found.contains(told) && found.contains(hint), "{found}");
+    }
+}
+
+#[test]
+fn a_text_or_a_version_that_is_not_taken_is_told_with_what_it_has() {
+    for (change, told) in [
+        (
+            json!({"description": "a\n\tb\u{7}"}),
+            "`description` must be 1 to 16384 bytes without control characters other than line feeds and tabs, and it has `\\u{7}`",
+        ),
+        (
+            json!({"title": "a\nb"}),
+            "`title` must be 1 to 256 bytes without control characters, and it has `\\n`",
+        ),
+        (json!({"title": "a".repeat(257)}), "and it has 257 bytes"),
+    ] {
+        let found = check_entry(change);
+        assert!(found.contains(told), "{found}");
+    }
+    let error = CapabilityToml::parse(&TOOL.replace("1.0.0", "1.2"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.starts_with("`capability.toml`, line 2: `1.2` is not a version (")
+            && error.ends_with("write it with three numbers, such as `1.2.0`"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -633,7 +679,7 @@ fn a_signature_does_not_excuse_a_wrong_entry() {
     let failure = verify(signed.to_string().as_bytes(), &trust, at("2026-06-01T00:00:00Z")).unwrap_err();
     assert_eq!(
         shown(&failure.into()),
-        "document.invalid: the manifest has a wrong member: capability `probe`: `title` must be 1 to 256 bytes without control characters\nhint: -"
+        "document.invalid: the manifest has a wrong member: capability `probe`: `title` must be 1 to 256 bytes without control characters, and it is empty\nhint: -"
     );
 }
 

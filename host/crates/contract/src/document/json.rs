@@ -17,11 +17,40 @@ pub enum JsonError {
     #[error("not acceptable JSON: {0}")]
     Malformed(String),
     /// A number that signed documents must not hold.
-    #[error("not acceptable: `{0}` is not an integer below 2^53, and signed documents hold no other numbers")]
-    Number(String),
+    #[error("not acceptable: {}`{number}` is not an integer below 2^53, and signed documents hold no other numbers", at(.pointer))]
+    Number {
+        /// The number.
+        number: String,
+        /// Where it stands: a JSON Pointer, with the beginnings of long names.
+        pointer: String,
+    },
     /// The canonical form could not be made.
     #[error("no canonical form: {0}")]
     Canonical(String),
+}
+
+fn at(pointer: &str) -> String {
+    match pointer {
+        "" => String::new(),
+        some => format!("at `{}`, ", some.escape_debug()),
+    }
+}
+
+impl JsonError {
+    /// The same of what stands around it, under this name.
+    fn below(self, name: &str) -> Self {
+        match self {
+            Self::Number { number, pointer } => {
+                let name: String = name.chars().take(NAME_SHOWN_MAX).collect();
+                let name = name.replace('~', "~0").replace('/', "~1");
+                Self::Number {
+                    number,
+                    pointer: format!("/{name}{pointer}"),
+                }
+            }
+            other => other,
+        }
+    }
 }
 
 /// What a value takes in memory, in bytes.
@@ -218,7 +247,7 @@ fn sum(bytes: impl Iterator<Item = usize>) -> usize {
     bytes.fold(0, usize::saturating_add)
 }
 
-/// Refuses numbers that RFC 8785 and other readers could print or read differently.
+/// Refuses numbers that RFC 8785 and other readers could print or read differently, and says where the first of them stands.
 fn check_numbers(value: &Value) -> Result<(), JsonError> {
     const LIMIT: u64 = 1 << 53;
     match value {
@@ -231,11 +260,19 @@ fn check_numbers(value: &Value) -> Result<(), JsonError> {
             if fits {
                 Ok(())
             } else {
-                Err(JsonError::Number(number.to_string()))
+                Err(JsonError::Number {
+                    number: number.to_string(),
+                    pointer: String::new(),
+                })
             }
         }
-        Value::Array(list) => list.iter().try_for_each(check_numbers),
-        Value::Object(map) => map.values().try_for_each(check_numbers),
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .try_for_each(|(index, item)| check_numbers(item).map_err(|error| error.below(&index.to_string()))),
+        Value::Object(map) => map
+            .iter()
+            .try_for_each(|(name, value)| check_numbers(value).map_err(|error| error.below(name))),
         Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
     }
 }
@@ -396,6 +433,26 @@ mod tests {
             assert!(canonical(&parse(bad.as_bytes()).unwrap()).is_err(), "{bad} was taken");
         }
         assert!(canonical(&parse(b"9007199254740991").unwrap()).is_ok());
+    }
+
+    #[test]
+    fn a_number_that_is_refused_is_told_with_its_place() {
+        let long = "n".repeat(1000);
+        for (text, place) in [
+            ("1.5".to_owned(), "not acceptable: `1.5` is"),
+            (
+                r#"{"a/b":[0,{"~c":0.5}]}"#.to_owned(),
+                "not acceptable: at `/a~1b/1/~0c`, `0.5` is",
+            ),
+            (r#"{"\n":0.5}"#.to_owned(), "not acceptable: at `/\\n`, `0.5` is"),
+            (
+                format!("{{\"{long}\":0.5}}"),
+                &*format!("at `/{}`, ", &long[..NAME_SHOWN_MAX]),
+            ),
+        ] {
+            let error = canonical(&parse(text.as_bytes()).unwrap()).unwrap_err().to_string();
+            assert!(error.contains(place), "{error}");
+        }
     }
 
     proptest::proptest! {
