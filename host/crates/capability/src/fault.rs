@@ -90,6 +90,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_sdk_documents_what_becomes_of_each_error_of_a_guest() {
+        let document = include_str!("../../../../guest-sdk/README.md");
+        let text = String::new;
+        for (kind, error) in [
+            ("invalid-input", Error::InvalidInput(text())),
+            ("denied", Error::Denied(text())),
+            ("unavailable", Error::Unavailable(text())),
+            ("limit", Error::Limit(text())),
+            ("internal", Error::Internal(text())),
+        ] {
+            let code = of_guest_error(&error).code;
+            let blame = format!("{:?}", code.blame()).to_lowercase();
+            let row = format!("\n| `{kind}` | `{code}` | {blame} | ");
+            assert!(document.contains(&row), "guest-sdk/README.md has no row{row}");
+        }
+    }
+
+    #[test]
     fn each_error_of_a_guest_has_its_code_and_is_cleaned() {
         let text = || "a\u{1b}b".to_owned();
         for (error, code) in [

@@ -262,6 +262,18 @@ mod tests {
             .filter(|line| line.starts_with("| `") && line.contains(".") && line.ends_with('|'))
             .filter(|line| Code::ALL.iter().any(|code| line.starts_with(&format!("| `{code}` |"))));
         assert_eq!(lines.count(), Code::ALL.len());
+        let sdk = include_str!("../../../../guest-sdk/README.md");
+        for code in [
+            Code::InputInvalid,
+            Code::PermissionDenied,
+            Code::Unavailable,
+            Code::LimitHostCall,
+            Code::GuestError,
+        ] {
+            let blame = format!("{:?}", code.blame()).to_lowercase();
+            let cells = format!("| `{code}` | {blame} | {} |", status(code).as_u16());
+            assert!(sdk.contains(&cells), "guest-sdk/README.md has no row with {cells}");
+        }
     }
 
     #[test]
