@@ -36,7 +36,7 @@ pub fn code(error: &FilesError) -> Code {
 /// Of a file that cannot be used: the cause, and the step that makes it one that can.
 pub fn failure(error: FilesError) -> Failure {
     let hint = match &error {
-        FilesError::Exists { .. } => Some("choose another name, or remove the file first".to_owned()),
+        FilesError::Exists { .. } => Some("choose another name, or remove what is there first".to_owned()),
         error if takes_no_writes(error) => Some(MAKE_ROOM.to_owned()),
         error => error.fix(),
     };

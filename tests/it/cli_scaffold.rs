@@ -131,6 +131,14 @@ fn without_the_sdk_the_error_says_where_it_comes_from() {
     desk.aral(&["new", "found"]).assert("an SDK beside it", 0, &[]);
     let text = std::fs::read_to_string(desk.path("found/Cargo.toml")).expect("a file");
     assert!(text.contains(r#"aral-guest = { path = "../guest-sdk" }"#), "{text}");
+    let again = desk.aral(&["new", "found"]);
+    again.assert("twice", 2, &["found` exists already", "hint: choose another name"]);
+    let sdk = desk.aral(&["new", "aral-guest"]);
+    sdk.assert(
+        "like the SDK",
+        2,
+        &["`aral-guest` is the name of the guest SDK", "hint: choose another name"],
+    );
 }
 
 #[test]

@@ -180,7 +180,7 @@ pub(crate) enum NewShape {
 /// Write the skeleton of a capability.
 #[derive(Debug, Args)]
 pub(crate) struct New {
-    /// Folder to create; its last part is the id: 1 to 128 of a-z 0-9 . _ -
+    /// Folder to create; its last part is the id: a letter, then up to 127 of a-z 0-9 _ -
     #[arg(value_name = "NAME", value_hint = ValueHint::DirPath)]
     pub(crate) name: PathBuf,
     /// What kind of component

@@ -220,9 +220,10 @@ pub(crate) fn put(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
 /// Makes a folder with files in it and below it. The folder must not exist yet.
 pub(crate) fn create_tree(folder: &Path, texts: &[(&str, String)]) -> Result<(), Failure> {
     let (parent, name) = files::open_parent(folder).map_err(failure)?;
-    parent
-        .create_dir(&name)
-        .map_err(|error| refused("make", folder, error))?;
+    parent.create_dir(&name).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => exists(folder),
+        _other => refused("make", folder, error),
+    })?;
     let dir = parent.open_dir(&name).map_err(|error| refused("open", folder, error))?;
     for (name, text) in texts {
         if let Some(inner) = Path::new(name).parent().filter(|inner| *inner != Path::new("")) {
@@ -349,7 +350,8 @@ mod tests {
         create_tree(&tree, &texts).unwrap();
         assert_eq!(text(&tree.join("src/b.txt")).unwrap(), "two");
         let again = create_tree(&tree, &texts).unwrap_err();
-        assert!(again.message.contains("exists"), "{}", again.message);
+        assert!(again.message.ends_with("exists already"), "{}", again.message);
+        assert!(again.hint.is_some_and(|hint| hint.starts_with("choose another name")));
         let private = folder.path().join("key.pem");
         create_private(&private, b"k").unwrap();
         let twice = create_private(&private, b"other").unwrap_err();

@@ -28,6 +28,9 @@ const COMMAND: &[(&str, &str)] = &[
     (".gitignore", include_str!("new/gitignore.txt")),
 ];
 
+/// The package of the guest SDK.
+const SDK: &str = "aral-guest";
+
 pub(crate) fn run(arguments: &New, output: &Output) -> Done {
     let id = id_of(&arguments.name)?;
     let folder = files::absolute(&arguments.name)?;
@@ -58,6 +61,13 @@ fn id_of(name: &Path) -> Result<CapabilityId, Failure> {
         Some(Component::Normal(part)) => part.to_str().unwrap_or_default(),
         _ => "",
     };
+    // The skeleton depends on it, and no package depends on one of its own name.
+    if text.replace('_', "-") == SDK {
+        return Err(
+            Failure::new(Code::ConfigInvalid, format!("`{text}` is the name of the guest SDK"))
+                .with_hint("choose another name, such as `aral new word-count`"),
+        );
+    }
     let fits_package = text.starts_with(|first: char| first.is_ascii_lowercase()) && !text.contains('.');
     match text.parse::<CapabilityId>() {
         Ok(id) if fits_package => Ok(id),
@@ -65,7 +75,7 @@ fn id_of(name: &Path) -> Result<CapabilityId, Failure> {
             Code::ConfigInvalid,
             format!("`{}` cannot name a new capability", name.display()),
         )
-        .with_hint("begin with a letter, then a-z 0-9 _ and - , such as `aral new word-count`")),
+        .with_hint("begin with a letter, then a-z 0-9 _ and - , at most 128 in all, such as `aral new word-count`")),
     }
 }
 
@@ -101,7 +111,7 @@ fn is_sdk(folder: &Path) -> bool {
     files::text(&folder.join("Cargo.toml"))
         .ok()
         .and_then(|text| text.parse::<toml::Table>().ok())
-        .and_then(|table| Some(table.get("package")?.get("name")?.as_str()? == "aral-guest"))
+        .and_then(|table| Some(table.get("package")?.get("name")?.as_str()? == SDK))
         .unwrap_or(false)
 }
 
@@ -136,6 +146,12 @@ mod tests {
         for bad in ["", "/", "..", "Word", "1st", "a.b", "ä"] {
             assert!(id_of(Path::new(bad)).is_err(), "{bad:?} was taken");
         }
+        for sdk in ["aral-guest", "some/where/aral_guest"] {
+            let refused = id_of(Path::new(sdk)).unwrap_err();
+            assert!(refused.message.ends_with("is the name of the guest SDK"), "{refused}");
+        }
+        let longest = "a".repeat(128);
+        assert!(id_of(Path::new(&longest)).is_ok() && id_of(Path::new(&format!("{longest}a"))).is_err());
     }
 
     #[test]
