@@ -1,6 +1,7 @@
 """Asks a server of MCP with the client of the package `mcp`, and prints what it saw as JSON.
 
-Standard input has what to ask: {"url", "key"} or {"command", "arguments", "folder"}; "mode": "legacy" or "auto".
+Standard input has what to ask: {"url", "key"} or {"command", "arguments", "folder"}; "mode": "legacy" or "auto". With "long", a
+number, over HTTP: whether an answer of so many bytes arrives, with "progress" or without, and with "event_bytes" in an event.
 """
 
 import asyncio
@@ -61,7 +62,28 @@ async def ask(client):
     return seen
 
 
+async def ask_long(client, asked):
+    async def ignored(done, total, message):
+        pass
+
+    await client.list_tools()
+    try:
+        result = await client.call_tool(
+            "runtime-echo-tool", {"a": ["x" * asked["long"]]}, progress_callback=ignored if asked["progress"] else None
+        )
+    except MCPError as error:
+        return {"refused": error.message}
+    return {"arrived": len(result.structured_content["a"][0])}
+
+
 async def main(asked):
+    if "long" in asked:
+        bound = {"max_sse_event_size": asked["event_bytes"]} if asked["event_bytes"] else {}
+        headers = {"Authorization": f"Bearer {asked['key']}"}
+        async with httpx2.AsyncClient(headers=headers, timeout=60) as http:
+            transport = streamable_http_client(asked["url"], http_client=http, **bound)
+            async with Client(transport, mode=asked["mode"]) as client:
+                return await ask_long(client, asked)
     if "url" in asked:
         headers = {"Authorization": f"Bearer {asked['key']}"}
         async with httpx2.AsyncClient(headers=headers, timeout=60) as http:

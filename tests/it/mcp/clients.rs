@@ -87,6 +87,38 @@ fn python_over_http() {
 }
 
 #[test]
+fn python_takes_a_long_answer_over_http_as_the_page_says() {
+    const BYTES: usize = 600_000;
+    let desk = everything(|_| ());
+    let server = Server::start(&desk);
+    let url = format!("http://{}/mcp", server.address());
+    for (mode, progress, is_event) in [
+        ("auto", false, false),
+        ("auto", true, true),
+        ("legacy", false, true),
+        ("legacy", true, true),
+    ] {
+        let ask = |event_bytes: Value| {
+            python(&json!({
+                "url": url, "key": KEY, "mode": mode, "long": BYTES, "progress": progress, "event_bytes": event_bytes,
+            }))
+        };
+        let arrived = json!({ "arrived": BYTES });
+        assert_eq!(ask(json!(16_000_000)), arrived, "{mode} {progress}");
+        let usual = ask(Value::Null);
+        if is_event {
+            let refused = usual["refused"].as_str().unwrap_or_default();
+            assert!(
+                refused.contains("exceeded the 1048576 byte limit"),
+                "{mode} {progress}: {usual}"
+            );
+        } else {
+            assert_eq!(usual, arrived, "{mode} {progress}");
+        }
+    }
+}
+
+#[test]
 fn python_over_standard_input() {
     for (mode, version) in [("auto", NEWEST), ("legacy", WITH_SESSIONS)] {
         let desk = everything(|_| ());
