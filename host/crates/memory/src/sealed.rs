@@ -17,6 +17,7 @@ mod keyring;
 mod log_sync;
 mod owner;
 mod page;
+mod pages;
 mod root;
 mod segments;
 mod slot_header;

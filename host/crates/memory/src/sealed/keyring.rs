@@ -1,6 +1,6 @@
-//! The file `keyring`: which root keys there are, each sealed under the master keys that may open the store. Two pages
-//! that are overwritten in place, one after the other, so that one is always whole and nothing of the past stays in
-//! either. The layout is in docs/store-format.md. It knows no record.
+//! The file `keyring`: which root keys there are, each sealed under the master keys that may open the store. It has two pages
+//! that are overwritten in place, so that nothing of the past stays in either. The layout is in docs/store-format.md. It knows no
+//! record.
 
 use std::fs::File;
 use std::io;
@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Epoch;
 use super::file::{open_file, open_to_read};
-use super::page::{self, Fault};
+use super::page;
+use super::pages::Pages;
 use super::root::Root;
 use crate::key::{MasterKey, Standing, hex, unhex};
 use crate::key_service::KeyServiceError;
@@ -23,7 +24,6 @@ pub(crate) const FORMAT: u32 = 1;
 /// Its name in the folder of a store.
 pub(crate) const NAME: &str = "keyring";
 
-const PAGE_OFFSETS: [u64; 2] = [0, page::BYTES as u64];
 const STORE_ID_BYTES: usize = 16;
 /// Generations after which keys must be rotated before another one begins, counted from the first of the oldest root.
 const GENERATIONS_MAX: u32 = 4096;
@@ -89,10 +89,8 @@ impl Content {
 pub(crate) struct Keyring {
     pub(super) file: File,
     pub(crate) store: StoreId,
-    sequence: u64,
+    pages: Pages,
     pub(crate) content: Content,
-    /// Whether one page is not what the other is: a replacement was cut off, and what was there before may still be.
-    uneven: bool,
 }
 
 /// What is sealed with a root key: whose it is.
@@ -239,9 +237,8 @@ impl Keyring {
         Ok(Self {
             file: open(dir)?,
             store,
-            sequence: 1,
+            pages: Pages::new(),
             content,
-            uneven: false,
         })
     }
 
@@ -260,44 +257,35 @@ impl Keyring {
     }
 
     fn read(file: File) -> Result<Self, StoreError> {
-        let Newest {
-            sequence,
-            store,
-            content,
-            uneven,
-        } = newest(&|page, offset| file.read_exact_at(page, offset))?;
+        let (pages, store, content) = Pages::read(&|page, offset| file.read_exact_at(page, offset))?;
         Ok(Self {
             file,
             store,
-            sequence,
+            pages,
             content,
-            uneven,
         })
     }
 
     /// Replaces the content. When this returns, both pages hold the new one on stable storage, and the old one is gone.
     pub(crate) fn replace(&mut self, content: Content) -> Result<(), StoreError> {
-        // Counted even if it fails: no two contents have one number.
-        self.sequence = self.sequence.saturating_add(1);
-        let page = page::write(&self.store, self.sequence, &content)?;
-        self.uneven = true;
-        for offset in PAGE_OFFSETS {
-            self.file
-                .write_all_at(&page, offset)
-                .and_then(|()| self.file.sync_all())
-                .map_err(|error| StoreError::io("write its keyring", error))?;
-        }
-        self.uneven = false;
+        self.pages.replace(&self.store, &content, &mut |page, offset| {
+            overwrite(&self.file, page, offset)
+        })?;
         self.content = content;
         Ok(())
     }
 
-    /// Ends a replacement that was cut off.
+    /// Ends a replacement that was cut off. Does nothing where the system shows both pages alike.
     pub(crate) fn mend(&mut self) -> Result<(), StoreError> {
-        if self.uneven {
-            self.replace(self.content.clone())?;
-        }
-        Ok(())
+        self.pages.mend(&self.store, &self.content, &mut |page, offset| {
+            overwrite(&self.file, page, offset)
+        })
+    }
+
+    /// Sees to it that both pages are alike on stable storage, too.
+    pub(crate) fn settle(&mut self) -> Result<(), StoreError> {
+        self.pages
+            .settle(&mut |page, offset| overwrite(&self.file, page, offset))
     }
 
     /// Refuses what no store writes, before anything is done because of it: the file as a whole is not authenticated.
@@ -338,47 +326,6 @@ impl Keyring {
     }
 }
 
-/// What both pages say.
-struct Newest {
-    sequence: u64,
-    store: StoreId,
-    content: Content,
-    uneven: bool,
-}
-
-/// The newest whole page. `read` fills one with what lies at an offset. One is always whole: that the disk does not read the other
-/// one costs no more than that it is torn.
-fn newest(read: &dyn Fn(&mut [u8], u64) -> io::Result<()>) -> Result<Newest, StoreError> {
-    let mut newest: Option<(u64, StoreId, Content)> = None;
-    let (mut newer_format, mut unread) = (None, None);
-    let mut pages: Vec<Vec<u8>> = Vec::new();
-    for offset in PAGE_OFFSETS {
-        let mut page = vec![0; page::BYTES];
-        if let Err(error) = read(&mut page, offset) {
-            if error.kind() != io::ErrorKind::UnexpectedEof {
-                unread = Some(StoreError::io("read its keyring", error));
-            }
-            continue;
-        }
-        match page::read(&page) {
-            Ok(found) if newest.as_ref().is_none_or(|(sequence, ..)| found.0 > *sequence) => newest = Some(found),
-            Ok(_) | Err(Fault::Damaged) => {}
-            Err(Fault::Format(format)) => newer_format = Some(format),
-        }
-        pages.push(page);
-    }
-    if let Some(found) = newer_format {
-        return Err(StoreError::Version { found, known: FORMAT });
-    }
-    let (sequence, store, content) = newest.ok_or_else(|| unread.unwrap_or(DAMAGED))?;
-    Ok(Newest {
-        sequence,
-        store,
-        content,
-        uneven: !matches!(pages.as_slice(), [one, two] if one == two),
-    })
-}
-
 /// A new name for a store.
 pub(crate) fn store_id() -> Result<StoreId, StoreError> {
     let mut id = [0; STORE_ID_BYTES];
@@ -390,40 +337,8 @@ fn open(dir: &Dir) -> Result<File, StoreError> {
     open_file(dir, NAME).map_err(|error| StoreError::io("open its keyring", error))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_page_that_the_disk_does_not_read_costs_nothing_where_the_other_one_is_whole() {
-        let content = Content {
-            roots: vec![RootEntry {
-                number: 1,
-                first_generation: 1,
-                epoch: None,
-                seals: Vec::new(),
-            }],
-            generation: 1,
-            seals: 0,
-            epochs_to_destroy: Vec::new(),
-        };
-        let page = page::write(&[7; STORE_ID_BYTES], 3, &content).unwrap();
-        for bad in [&PAGE_OFFSETS[..1], &PAGE_OFFSETS[1..], &PAGE_OFFSETS, &[]] {
-            let read = |to: &mut [u8], offset: u64| {
-                if bad.contains(&offset) {
-                    return Err(io::Error::other("the disk does not read"));
-                }
-                to.copy_from_slice(&page);
-                Ok(())
-            };
-            match newest(&read) {
-                Ok(found) => {
-                    assert!(bad.len() < 2);
-                    assert_eq!((found.sequence, &found.content), (3, &content));
-                    assert_eq!(found.uneven, !bad.is_empty(), "it is written once more");
-                }
-                Err(error) => assert!(bad.len() == 2 && matches!(error, StoreError::Io { .. }), "{error}"),
-            }
-        }
-    }
+/// When this returns, the page is on stable storage.
+fn overwrite(file: &File, page: &[u8], offset: u64) -> io::Result<()> {
+    file.write_all_at(page, offset)?;
+    file.sync_all()
 }

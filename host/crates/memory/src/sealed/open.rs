@@ -152,11 +152,10 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     }
     store.0.reclaim()?;
     if !is_closed || is_unsynced {
-        // Both pages may be alike for the system alone, and the old one of a rotation be on the disk. Not before: a store whose
-        // opening is refused is left as it is.
-        let mut writer = store.0.writer()?;
-        let content = writer.keyring.content.clone();
-        store.0.replace_keyring(&mut writer, content)?;
+        // Both pages of the keyring may be alike for the system alone, and the old one of a rotation be on the disk. Not before: a
+        // store whose opening is refused is left as it is.
+        let settled = store.0.writer()?.keyring.settle();
+        settled.inspect_err(|error| mark_failed(&store.0.dir, error))?;
     }
     remove(&store.0.dir, UNSYNCED)?;
     // Keys that could not be destroyed when their epochs ended.

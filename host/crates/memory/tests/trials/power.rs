@@ -470,3 +470,32 @@ fn a_store_that_was_just_made_loses_nothing_either() {
     let wrong = recording.cut_often(None, 100, 4);
     assert_none(&wrong);
 }
+
+const KEYRING: &str = "keyring";
+
+/// A start that mends what the cut before left is cut as well, at each write of the keyring.
+#[test]
+fn a_keyring_whose_mending_loses_power_is_mended_by_the_next_start() {
+    for torn in 0..2 {
+        let mut trial = Trial::new(17);
+        trial.write_all(5);
+        let (place, before) = trial.into_parts();
+        let path = place.store().join(KEYRING);
+        let mut keyring = std::fs::read(&path).expect("a keyring");
+        let page = keyring.len() / 2;
+        keyring[torn * page + page / 2..(torn + 1) * page].fill(7);
+        std::fs::write(&path, keyring).expect("a keyring");
+        // Changes nothing.
+        let turn = Turn {
+            thread: THREADS,
+            act: Act::Read {
+                namespace: "one".to_owned(),
+            },
+        };
+        let recording = Recording::new(place, before, vec![turn]);
+        let is_one = |event: &&Event| matches!(&event.what, Happened::Write { path, .. } if path == Path::new(KEYRING));
+        let written: Vec<usize> = recording.events.iter().filter(is_one).map(|event| event.done).collect();
+        assert!(!written.is_empty(), "nothing was mended");
+        assert_none(&recording.cut_at(&written, None, 50, 18 + torn as u64));
+    }
+}
