@@ -196,8 +196,8 @@ fn diff_names(subject: &str, old: &[String], new: &[String]) -> Vec<Change> {
     changes
 }
 
-/// Compares two manifests: each capability with the same version of before, or else with the newest version of before
-/// that has no counterpart, or else with nothing.
+/// Compares two manifests: each version of a capability with the same one of before, or else with the next lower one of before, or
+/// else with the lowest one of before, or else with nothing.
 pub fn diff_manifests(old: &ManifestBody, new: &ManifestBody) -> Diff {
     let by_id = |body: &'_ ManifestBody| {
         let mut map: BTreeMap<CapabilityId, Vec<Entry>> = BTreeMap::new();
@@ -221,22 +221,21 @@ pub fn diff_manifests(old: &ManifestBody, new: &ManifestBody) -> Diff {
 
 /// Compares the versions of one capability; both lists are sorted by version.
 fn diff_versions(old: &[Entry], new: &[Entry]) -> Vec<Change> {
-    let unmatched = |entries: &[Entry], others: &[Entry]| -> Vec<Entry> {
-        let has = |entry: &&Entry| !others.iter().any(|other| other.version == entry.version);
-        entries.iter().filter(has).cloned().collect()
-    };
-    let mut gone = unmatched(old, new);
+    let stays = |before: &&Entry| new.iter().any(|entry| entry.version == before.version);
+    let mut gone: Vec<&Entry> = old.iter().filter(|before| !stays(before)).collect();
     let mut changes = Vec::new();
     for entry in new {
-        let same = old.iter().find(|other| other.version == entry.version);
-        // A version that replaces none is compared with the newest one that stays: it can be called beside it.
-        let before = same.cloned().or_else(|| gone.pop()).or_else(|| old.last().cloned());
+        // Callers, personas and policies are given lines of versions, such as `@^1`. Whoever was given the line of this version had
+        // the one below it until now, whatever newer lines there are.
+        let below = old.iter().rfind(|before| before.version <= entry.version);
+        let before = below.or_else(|| old.first());
+        gone.retain(|gone| before.is_none_or(|before| gone.version != before.version));
         changes.extend(match before {
-            Some(before) => diff_entries(&before, entry).changes,
+            Some(before) => diff_entries(before, entry).changes,
             None => entry::added(entry),
         });
     }
-    changes.extend(gone.iter().map(entry::removed));
+    changes.extend(gone.into_iter().map(entry::removed));
     changes
 }
 

@@ -363,7 +363,7 @@ fn texts_and_schemas_change_without_growth() {
 }
 
 #[test]
-fn manifests_are_matched_by_version_then_by_the_newest() {
+fn manifests_are_matched_by_version_then_by_the_next_lower_one() {
     let one = |id: &str, version: &str, hosts: &[&str]| {
         let permissions = if hosts.is_empty() {
             json!({})
@@ -409,6 +409,33 @@ fn manifests_are_matched_by_version_then_by_the_newest() {
             vec![one("a", "3.0.0", &narrow)]
         ),
         ["version changed", "capability removed"]
+    );
+    // Below all of before: it takes the place of the lowest one.
+    assert_eq!(
+        manifests(
+            vec![one("a", "2.0.0", &narrow), one("a", "3.0.0", &wide)],
+            vec![one("a", "1.0.0", &wide)]
+        ),
+        ["version changed", "network:read wider!", "capability removed"]
+    );
+    // Whoever was given `a@^1` gets what only `a@^2` had.
+    let before = || vec![one("a", "1.0.0", &[]), one("a", "2.0.0", &narrow)];
+    assert_eq!(
+        manifests(before(), [before(), vec![one("a", "1.5.0", &narrow)]].concat()),
+        ["version changed", "network:read added!"]
+    );
+    assert_eq!(
+        manifests(before(), vec![one("a", "1.1.0", &narrow)]),
+        ["version changed", "network:read added!", "capability removed"]
+    );
+    assert_eq!(
+        manifests(before(), vec![one("a", "1.1.0", &narrow), one("a", "2.1.0", &[])]),
+        [
+            "version changed",
+            "network:read added!",
+            "version changed",
+            "network:read removed"
+        ]
     );
 }
 
