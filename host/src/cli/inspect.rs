@@ -40,12 +40,14 @@ pub(crate) fn human(inspection: &Inspection) -> String {
         inspection.digest,
         bytes(inspection.size_bytes),
     );
-    let width =
-        |names: &mut dyn Iterator<Item = &str>| names.map(|name| name.chars().count()).max().unwrap_or_default();
-    let column = width(&mut inspection.imports.iter().map(|import| import.name.as_str()));
+    let names: Vec<_> = inspection
+        .imports
+        .iter()
+        .map(|import| text::line(&import.name))
+        .collect();
+    let column = text::column(names.iter().map(|name| &**name));
     let _infallible = writeln!(shown, "imports      {}", inspection.imports.len());
-    for import in &inspection.imports {
-        let name = text::line(&import.name);
+    for (import, name) in inspection.imports.iter().zip(&names) {
         let _infallible = writeln!(shown, "  {name:column$}  {}", text::line(&import.describe()));
     }
     let _infallible = writeln!(shown, "exports      {}", inspection.exports.len());
@@ -93,19 +95,19 @@ mod tests {
         assert!(format!("{registry:?}").contains("__compile"), "{registry:?}");
     }
 
-    #[test]
-    fn names_of_a_hostile_component_stay_on_their_line() {
-        let name = "evil\x1b[2J\nexports      0";
-        let inspection = Inspection {
+    /// What is said of a component with these imports.
+    fn importing(names: &[&str]) -> Inspection {
+        let import = |name: &&str| Import {
+            name: (*name).to_owned(),
+            kind: "instance",
+            role: imports::role_of(name),
+            reveals: false,
+        };
+        Inspection {
             digest: Digest::of(b""),
             size_bytes: 2048,
             shape: Some(Shape::Tool),
-            imports: vec![Import {
-                name: name.to_owned(),
-                kind: "instance",
-                role: imports::role_of(name),
-                reveals: false,
-            }],
+            imports: names.iter().map(import).collect(),
             exports: vec![Export {
                 name: "aral:capability/tool@1.0.0".to_owned(),
                 kind: "instance",
@@ -116,8 +118,33 @@ mod tests {
                 name: "Rust\n".to_owned(),
                 version: String::new(),
             }],
+        }
+    }
+
+    #[test]
+    fn a_long_name_is_shown_and_pads_no_other_line() {
+        let long = "a".repeat(70_000);
+        let shown = human(&importing(&[&long, "wasi:io/poll@0.2.0"]));
+        let lines: Vec<&str> = shown.lines().collect();
+        let line_of = |name: &str| lines.iter().find(|line| line.trim_start().starts_with(name)).unwrap();
+        assert!(line_of(&long).len() > long.len());
+        assert!(line_of("wasi:io/poll").len() < 200);
+    }
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_shown() {
+        let shown = human(&importing(&["x\x1b", "longer-than-the-other"]));
+        let at = |name: &str| {
+            let line = shown.lines().find(|line| line.contains(name)).unwrap();
+            let end = line.find(name).unwrap() + name.len();
+            end + line[end..].find(|character: char| character != ' ').unwrap()
         };
-        let shown = human(&inspection);
+        assert_eq!(at("x\\u{1b}"), at("longer-than-the-other"), "{shown}");
+    }
+
+    #[test]
+    fn names_of_a_hostile_component_stay_on_their_line() {
+        let shown = human(&importing(&["evil\x1b[2J\nexports      0"]));
         assert!(shown.contains("evil\\u{1b}[2J\\u{a}exports"), "{shown}");
         assert_eq!(shown.matches("\nexports ").count(), 1, "{shown}");
         assert!(

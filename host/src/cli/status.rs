@@ -7,6 +7,7 @@ use super::configured::Configured;
 use super::desk::{Remote, understood};
 use super::exit::Exit;
 use super::output::{Done, Output};
+use super::text;
 
 /// A server that is not well has answered nevertheless: that is success, and what it says is the answer.
 pub(crate) fn run(configured: &Configured, output: &Output) -> Done {
@@ -32,7 +33,7 @@ fn shown(status: &ServerStatus) -> String {
             .as_ref()
             .map_or_else(none, |store| store.display().to_string()),
     );
-    let width = status.checks.iter().map(|one| one.name.len()).max().unwrap_or_default();
+    let width = text::column(status.checks.iter().map(|one| one.name.as_str()));
     for StatusCheck { name, fault } in &status.checks {
         let fault = fault.as_deref().unwrap_or("ok");
         shown.push_str(&format!("  {name:width$}  {fault}\n"));

@@ -38,6 +38,16 @@ pub(crate) fn line(text: &str) -> Cow<'_, str> {
     filter(text, |_| false)
 }
 
+/// Columns are no wider. A cell that is longer is shown whole, and pushes what follows it to the right.
+const COLUMN_WIDTH_MAX: usize = 80;
+
+/// How wide a column with these cells is, as they are shown. One long cell of a stranger's pads no other cell without end, and a
+/// width above 65,535 is one that formatting does not take.
+pub(crate) fn column<'a>(cells: impl Iterator<Item = &'a str>) -> usize {
+    let widest = cells.map(|cell| cell.chars().count()).max();
+    widest.unwrap_or_default().min(COLUMN_WIDTH_MAX)
+}
+
 /// For JSON: the active characters that RFC 8259 lets stand in a string become `\uXXXX`, so that it means the same. The
 /// other control characters cannot stand there, and between strings only blanks can.
 pub(crate) fn json(text: &str) -> Cow<'_, str> {
@@ -76,6 +86,13 @@ mod tests {
             assert_eq!(lines(given), expected);
         }
         assert_eq!(line("two\n\tlines"), "two\\u{a}\\u{9}lines");
+    }
+
+    #[test]
+    fn a_long_cell_makes_no_column_wider_than_a_screen() {
+        assert_eq!(column(["ä", "three"].into_iter()), 5);
+        assert_eq!(column([].into_iter()), 0);
+        assert_eq!(column(["a", &"b".repeat(70_000)].into_iter()), 80);
     }
 
     #[test]

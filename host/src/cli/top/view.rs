@@ -33,10 +33,9 @@ impl Section {
 
     /// How wide each column is.
     fn widths(&self) -> Vec<usize> {
-        let width = |(place, name): (usize, &&str)| {
+        let width = |(place, name): (usize, &&'static str)| {
             let cells = self.rows.iter().filter_map(|row| row.get(place));
-            let widest = cells.map(|cell| cell.chars().count()).max().unwrap_or_default();
-            widest.max(name.chars().count())
+            text::column(cells.map(String::as_str).chain([*name]))
         };
         self.columns.iter().enumerate().map(width).collect()
     }
