@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use aral_contract::Code;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::{Value, json};
 
 use crate::support::desk::Desk;
@@ -196,6 +197,54 @@ fn a_build_writes_no_component_through_a_link() {
     let metadata = std::fs::symlink_metadata(&component).expect("a component");
     assert!(metadata.is_file(), "it is no link any more");
     assert_eq!(std::fs::read(&component).expect("a component"), bytes);
+}
+
+#[test]
+fn a_build_takes_no_schema_from_outside_of_the_folder() {
+    let desk = desk("word-count", &[]);
+    desk.write("home/config.json", br#"{"auth":"dXNlcjpodW50ZXIy"}"#);
+    let build = || desk.aral(&["manifest", "build", "source", "--out", "new.json"]);
+    let refused = |case: &str, name: &str| {
+        let path = format!("`source/{name}`");
+        build().assert(case, 2, &[&path, "(config.invalid)", "hint: put it into the folder of"]);
+        assert!(!Path::new(&desk.path("new.json")).exists(), "{case}");
+    };
+    let text = std::fs::read_to_string(desk.path("source/capability.toml")).expect("capability.toml");
+    let upwards = text.replace("schema/output.json", "../home/config.json");
+    desk.write("source/capability.toml", upwards.as_bytes());
+    refused("a path that leads up", "../home/config.json");
+    desk.write("source/capability.toml", text.as_bytes());
+    std::fs::remove_file(desk.path("source/schema/input.json")).expect("a schema");
+    std::os::unix::fs::symlink("../../home/config.json", desk.path("source/schema/input.json")).expect("a link");
+    refused("a link that leads out", "schema/input.json");
+    std::fs::remove_file(desk.path("source/schema/input.json")).expect("a link");
+    desk.write("source/input.json", b"{}");
+    std::os::unix::fs::symlink("../input.json", desk.path("source/schema/input.json")).expect("a link");
+    build().assert("a link that stays inside", 0, &[]);
+}
+
+#[test]
+fn a_pipe_where_a_folder_names_a_file_is_refused_and_not_waited_for() {
+    let desk = desk("word-count", &[]);
+    let pipe = |path: &Path| {
+        std::fs::remove_file(path).expect("a file");
+        mknodat(CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a pipe");
+    };
+    // The last one that is read comes first.
+    for name in [
+        "source/schema/output.json",
+        "source/word-count.wasm",
+        "source/capability.toml",
+    ] {
+        pipe(Path::new(&desk.path(name)));
+        let told = format!("`{name}` is not a regular file");
+        desk.aral(&["manifest", "build", "source", "--out", "new.json"])
+            .assert(name, 2, &[&told]);
+    }
+    let mut components = std::fs::read_dir(desk.path("components")).expect("a folder");
+    pipe(&components.next().expect("a component").expect("an entry").path());
+    desk.aral(&["manifest", "verify", "manifest.json"])
+        .assert("verify", 2, &["is not a regular file"]);
 }
 
 #[test]

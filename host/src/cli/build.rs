@@ -36,12 +36,12 @@ pub(crate) fn run(arguments: &Build, output: &Output) -> Done {
     }
     let source_path = folder.join("capability.toml");
     let source = match files::is_there(&source_path) {
-        true => Some(CapabilityToml::parse(&files::text(&source_path)?).map_err(Failure::from)?),
+        true => Some(CapabilityToml::parse(&files::named_text(&source_path)?).map_err(Failure::from)?),
         false => None,
     };
     let built = cargo(folder, output)?;
     let component = choose(&built, source.as_ref())?;
-    let inspection = session::inspect(&files::component(component)?)?;
+    let inspection = session::inspect(&files::named_component(component)?)?;
     let warnings = match &source {
         Some(source) => check(source, &inspection, folder, component)?,
         None => vec![Warning {
@@ -86,7 +86,7 @@ fn check(
         );
     }
     let mut warnings = check_imports(inspection, &source.permissions)?;
-    let declared = files::component(&folder.join(&source.component));
+    let declared = files::named_component(&folder.join(&source.component));
     if !declared.is_ok_and(|bytes| Digest::of(&bytes) == inspection.digest) {
         warnings.push(Warning {
             message: format!(

@@ -36,6 +36,11 @@ pub(crate) fn component(path: &Path) -> Result<Vec<u8>, Failure> {
     read(path, COMPONENT_BYTES_MAX as u64, Code::ComponentTooLarge)
 }
 
+/// The same of one that a file names, and not the user: a pipe is refused, and not waited for.
+pub(crate) fn named_component(path: &Path) -> Result<Vec<u8>, Failure> {
+    read_named(path, COMPONENT_BYTES_MAX as u64, Code::ComponentTooLarge)
+}
+
 /// Reads a signed document.
 pub(crate) fn document(path: &Path) -> Result<Vec<u8>, Failure> {
     read(path, DOCUMENT_BYTES_MAX as u64, Code::DocumentInvalid)
@@ -43,7 +48,31 @@ pub(crate) fn document(path: &Path) -> Result<Vec<u8>, Failure> {
 
 /// Reads a text.
 pub(crate) fn text(path: &Path) -> Result<String, Failure> {
-    let bytes = read(path, TEXT_BYTES_MAX, Code::ConfigInvalid)?;
+    utf8(path, read(path, TEXT_BYTES_MAX, Code::ConfigInvalid)?)
+}
+
+/// The same of one whose folder alone the user named: a pipe is refused, and not waited for.
+pub(crate) fn named_text(path: &Path) -> Result<String, Failure> {
+    utf8(path, read_named(path, TEXT_BYTES_MAX, Code::ConfigInvalid)?)
+}
+
+/// Reads a text that `file` names. It must lie in the folder of `file` or below, wherever links and `..` lead: whoever wrote `file`
+/// is not to choose among all files of the user.
+pub(crate) fn text_beside(file: &Path, name: &str) -> Result<String, Failure> {
+    let (dir, _name) = files::open_parent(file).map_err(failure)?;
+    let bytes = files::read_capped(&dir, name, TEXT_BYTES_MAX).map_err(|error| {
+        let is_elsewhere = error.is_absent() || error.is_denied();
+        let failure = failure(error.below(file.parent().unwrap_or(Path::new(""))));
+        if is_elsewhere {
+            failure.with_hint(format!("put it into the folder of `{}`, or below", file.display()))
+        } else {
+            failure
+        }
+    })?;
+    utf8(&file.with_file_name(name), bytes)
+}
+
+fn utf8(path: &Path, bytes: Vec<u8>) -> Result<String, Failure> {
     String::from_utf8(bytes)
         .map_err(|_| Failure::new(Code::ConfigInvalid, format!("`{}` is not UTF-8 text", path.display())))
 }
@@ -117,6 +146,10 @@ pub(crate) fn input(argument: &str) -> Result<Vec<u8>, Failure> {
 
 fn read(path: &Path, bytes_max: u64, too_large: Code) -> Result<Vec<u8>, Failure> {
     files::read_path(path, bytes_max).map_err(|error| coded(error, too_large))
+}
+
+fn read_named(path: &Path, bytes_max: u64, too_large: Code) -> Result<Vec<u8>, Failure> {
+    files::read_regular(path, bytes_max).map_err(|error| coded(error, too_large))
 }
 
 fn coded(error: FilesError, too_large: Code) -> Failure {
@@ -388,6 +421,33 @@ mod tests {
         create(&path, b"[1]").unwrap();
         assert_eq!(input(&format!("@{}", path.display())).unwrap(), b"[1]");
         assert!(input("@/nowhere").is_err());
+    }
+
+    #[test]
+    fn what_a_file_names_is_read_in_its_folder_and_below() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let texts = [("schema/in.json", "{}".to_owned())];
+        create_tree(&at("tool"), &texts).unwrap();
+        create(&at("secret.json"), b"{}").unwrap();
+        std::os::unix::fs::symlink("../secret.json", at("tool/relative")).unwrap();
+        std::os::unix::fs::symlink(at("secret.json"), at("tool/absolute")).unwrap();
+        std::os::unix::fs::symlink("schema/in.json", at("tool/inside")).unwrap();
+        let file = at("tool/capability.toml");
+        for name in ["schema/in.json", "inside"] {
+            assert_eq!(text_beside(&file, name).unwrap(), "{}", "{name}");
+        }
+        for name in ["../secret.json", "relative", "absolute", "nothing"] {
+            let refused = text_beside(&file, name).unwrap_err();
+            assert_eq!(refused.code, Code::ConfigInvalid, "{name}");
+            assert!(
+                refused
+                    .message
+                    .contains(&format!("`{}`", at("tool").join(name).display())),
+                "{refused}"
+            );
+            assert!(refused.hint.is_some_and(|hint| hint.ends_with("or below")), "{name}");
+        }
     }
 
     #[test]

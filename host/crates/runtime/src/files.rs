@@ -2,6 +2,7 @@
 //! second look at the path, and reads with a cap. Folders come out as cap-std handles, through which nothing outside of
 //! them can be reached. It knows no format.
 
+mod list;
 mod place;
 mod socket;
 mod write;
@@ -11,12 +12,12 @@ mod tests;
 
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use cap_std::AmbientAuthority;
 use cap_std::fs::{Dir, File, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
 use zeroize::Zeroizing;
 
+pub use list::{Listed, Listing, list};
 pub use place::Place;
 pub use socket::{SocketName, bind_private, connect};
 pub use write::{
@@ -207,6 +208,13 @@ pub fn read_path(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FilesError> {
     read_to_cap(File::from_std(open_path(path)?), path, bytes_max)
 }
 
+/// Reads the regular file at a path that a file names; it may be a link. Nobody named it on the command line, so that a pipe is
+/// refused and not waited for.
+pub fn read_regular(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FilesError> {
+    let (file, _metadata) = open_regular(path)?;
+    read_to_cap(file, path, bytes_max)
+}
+
 /// Opens the file that somebody named on the command line, to be read piece by piece; it may be a link or a pipe.
 pub fn open_path(path: &Path) -> Result<std::fs::File, FilesError> {
     let file = File::open_ambient(path, authority()).map_err(during("open", path))?;
@@ -224,66 +232,6 @@ pub fn read_private(path: &Path, bytes_max: u64) -> Result<Zeroizing<Vec<u8>>, F
 /// Reads a file that decides what is allowed: it must belong to this user or root, and nobody else may write it.
 pub fn read_trusted(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FilesError> {
     read_checked(path, bytes_max, 0o022, "go-w")
-}
-
-/// One file of a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// Its name.
-    pub name: String,
-    /// Its size, in bytes.
-    pub bytes: u64,
-    /// Since it was last written.
-    pub age: Duration,
-}
-
-/// What was found in a folder.
-#[derive(Debug)]
-pub struct Listing {
-    /// Its regular files.
-    pub files: Vec<Listed>,
-    /// Everything in it was looked at.
-    pub is_whole: bool,
-}
-
-/// The regular files among the first `entries_max` entries of a folder. Names that are not UTF-8 are left out. An entry that the system
-/// does not look at is an error: whoever was not told of it would take it for gone.
-pub fn list(dir: &Dir, entries_max: usize) -> Result<Listing, FilesError> {
-    let here = Path::new(".");
-    let now = cap_std::time::SystemClock::new(authority()).now();
-    let mut files = Vec::new();
-    let mut entries = dir.entries().map_err(during("list", here))?;
-    for entry in entries.by_ref().take(entries_max) {
-        let entry = entry.map_err(during("list", here))?;
-        let Ok(name) = entry.file_name().into_string() else {
-            continue;
-        };
-        let metadata = unless_removed(entry.metadata()).map_err(during("look at", Path::new(&name)))?;
-        if let Some(metadata) = metadata.filter(Metadata::is_file) {
-            let age = metadata
-                .modified()
-                .ok()
-                .and_then(|written| now.duration_since(written).ok())
-                .unwrap_or_default();
-            files.push(Listed {
-                name,
-                bytes: metadata.len(),
-                age,
-            });
-        }
-    }
-    Ok(Listing {
-        files,
-        is_whole: entries.next().is_none(),
-    })
-}
-
-/// What is known of an entry; none: another process has removed it meanwhile. What the system does not look at is there all the same.
-fn unless_removed<T>(looked: io::Result<T>) -> io::Result<Option<T>> {
-    match looked {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        looked => looked.map(Some),
-    }
 }
 
 /// The size of a file, in bytes.
@@ -345,6 +293,12 @@ fn reading() -> OpenOptions {
     options
 }
 
+fn open_regular(path: &Path) -> Result<(File, Metadata), FilesError> {
+    let file = File::open_ambient_with(path, &reading(), authority()).map_err(during("open", path))?;
+    let metadata = regular(&file, path)?;
+    Ok((file, metadata))
+}
+
 fn regular(file: &File, path: &Path) -> Result<Metadata, FilesError> {
     let metadata = file.metadata().map_err(during("look at", path))?;
     if metadata.is_file() {
@@ -355,8 +309,7 @@ fn regular(file: &File, path: &Path) -> Result<Metadata, FilesError> {
 }
 
 fn read_checked(path: &Path, bytes_max: u64, forbidden: u32, wanted: &'static str) -> Result<Vec<u8>, FilesError> {
-    let file = File::open_ambient_with(path, &reading(), authority()).map_err(during("open", path))?;
-    let metadata = regular(&file, path)?;
+    let (file, metadata) = open_regular(path)?;
     check_owner(path, &metadata)?;
     let mode = metadata.mode() & 0o7777;
     if mode & forbidden != 0 {

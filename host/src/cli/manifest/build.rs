@@ -1,7 +1,7 @@
 //! `aral manifest build`: from folders of capabilities to an unsigned manifest with the components beside it. Components
 //! that describe themselves do so here, once, in an empty sandbox.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use aral_capability::manifest::build::{Part, body};
 use aral_capability::manifest::source::Described;
@@ -92,20 +92,22 @@ fn refuse_loss(out: &Path, place: &Place) -> Result<(), Failure> {
 }
 
 fn find(source: &Path, runtime: &Runtime) -> Result<Found, Failure> {
-    let path = if files::is_folder(source).map_err(files::failure)? {
-        source.join("capability.toml")
+    let is_folder = files::is_folder(source).map_err(files::failure)?;
+    let (path, text) = if is_folder {
+        let path = source.join("capability.toml");
+        let text = files::named_text(&path);
+        (path, text)
     } else {
-        source.to_owned()
+        (source.to_owned(), files::text(source))
     };
-    let text = files::text(&path).map_err(|failure| match failure.hint {
+    let text = text.map_err(|failure| match failure.hint {
         None => failure.with_hint("name a folder with a capability.toml, or that file; it names the component"),
         Some(_) => failure,
     })?;
     let in_file = |error: ManifestError| Failure::from(error).in_file(&path);
     let source = CapabilityToml::parse(&text).map_err(in_file)?;
-    let beside = |name: &str| -> PathBuf { path.with_file_name(name) };
-    let component_path = beside(&source.component);
-    let component = files::component(&component_path).map_err(|failure| match failure.hint {
+    let component_path = path.with_file_name(&source.component);
+    let component = files::named_component(&component_path).map_err(|failure| match failure.hint {
         None => failure.with_hint("build it first: `aral build`, or correct `component` in capability.toml"),
         Some(_) => failure,
     })?;
@@ -124,8 +126,8 @@ fn find(source: &Path, runtime: &Runtime) -> Result<Found, Failure> {
             output_schema,
         } => {
             let (input, answer) = (
-                files::text(&beside(input_schema))?,
-                files::text(&beside(output_schema))?,
+                files::text_beside(&path, input_schema)?,
+                files::text_beside(&path, output_schema)?,
             );
             Descriptor::parse(title.clone(), description.clone(), &input, &answer).map_err(in_file)?
         }

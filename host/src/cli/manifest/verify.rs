@@ -67,5 +67,5 @@ pub(crate) fn component(folder: &Path, entry: &Entry) -> Result<Vec<u8>, Failure
         )
         .with_hint("`aral manifest build` puts the components beside the manifest: copy both together"));
     }
-    files::component(&path)
+    files::named_component(&path)
 }

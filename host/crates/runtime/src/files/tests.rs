@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::list::unless_removed;
 use super::write::{Unlinked, create_file};
 use super::*;
 
@@ -168,6 +169,13 @@ fn what_is_no_regular_file_is_refused_without_waiting() {
         read_private(&path.join("fifo"), 7).unwrap_err(),
         FilesError::NotAFile { .. }
     ));
+    std::os::unix::fs::symlink("fifo", path.join("link")).unwrap();
+    for name in ["fifo", "link"] {
+        assert!(matches!(
+            read_regular(&path.join(name), 7).unwrap_err(),
+            FilesError::NotAFile { .. }
+        ));
+    }
     assert!(matches!(
         read_capped(&dir, ".", 7).unwrap_err(),
         FilesError::NotAFile { .. }
