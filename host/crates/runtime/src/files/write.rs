@@ -119,7 +119,8 @@ pub fn is_temporary(name: &str) -> bool {
     name.starts_with(TEMPORARY_PREFIX)
 }
 
-/// Goes up to the first folder that exists, and makes the rest below its handle.
+/// Goes up to the first folder that exists, and makes the rest below its handle. Each new folder is synced into the one above it: what
+/// is synced below it later would be lost with its name.
 fn create_missing(path: &Path, builder: &DirBuilder) -> Result<(), FilesError> {
     let existing = path
         .ancestors()
@@ -131,9 +132,15 @@ fn create_missing(path: &Path, builder: &DirBuilder) -> Result<(), FilesError> {
     };
     let missing = path.strip_prefix(above).unwrap_or(path);
     match dir.create_dir_with(missing, builder) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.map_err(during("make", path)),
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(during("make", path)(error)),
+        Ok(()) | Err(_) => {}
     }
+    for inner in missing.ancestors().skip(1) {
+        let inner = if inner == Path::new("") { Path::new(".") } else { inner };
+        let synced = dir.open(inner).and_then(|folder| folder.sync_all());
+        synced.map_err(during("sync the folder of", path))?;
+    }
+    Ok(())
 }
 
 /// The name appears with the content behind it, or not at all.
