@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use aral_runtime::files::{self, FilesError};
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, OpenOptions, OpenOptionsExt as _};
 
+use super::file::open_to_read;
 use super::room::Room;
 use super::tree;
 use crate::store::StoreError;
@@ -38,7 +39,7 @@ impl DatabaseCopy {
     /// Copies the database of the store in the folder `of` to `path`, which must not exist, on a disk of which `free_bytes_min`
     /// stay free.
     pub(super) fn make(of: &Dir, path: &Path, free_bytes_min: u64) -> Result<Self, StoreError> {
-        let held = of.open(Path::new(tree::NAME).join("db")).map_err(copying)?.into_std();
+        let held = open_to_read(of, tree::file()).map_err(copying)?;
         // Not while sled is still closing it.
         tree::lock_when_closed(&held).map_err(copying)?;
         let (parent, name) = files::open_parent(path)?;
@@ -70,7 +71,7 @@ impl DatabaseCopy {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
         for (name, bytes) in files {
-            let from = from.open(&name).map_err(copying)?.into_std();
+            let from = open_to_read(&from, &name).map_err(copying)?;
             let to = to.open_with(&name, &options).map_err(copying)?.into_std();
             let unreadable = copy(&|part, at| from.read_at(part, at), bytes, &to).map_err(copying)?;
             self.unreadable_bytes = self.unreadable_bytes.saturating_add(unreadable);
@@ -109,7 +110,7 @@ impl Drop for DatabaseCopy {
     fn drop(&mut self) {
         // sled's own threads write for a while after it was closed.
         for folder in [Path::new(""), Path::new(ANOTHER)] {
-            if let Ok(file) = self.dir.open(folder.join(tree::NAME).join("db")) {
+            if let Ok(file) = self.dir.open(folder.join(tree::file())) {
                 let _or_it_goes_while_they_write = tree::lock_when_closed(&file.into_std());
             }
         }

@@ -14,6 +14,7 @@ use quick_cache::sync::Cache;
 
 use super::check::Damaged;
 use super::database_copy::DatabaseCopy;
+use super::file::open_to_read;
 use super::keyring::{self, Keyring};
 use super::open::Parts;
 use super::root::{NamespacePlace, PLACE_BYTES, Place, Space, namespace_of};
@@ -369,9 +370,7 @@ fn place_of(slot: &Slot) -> Place {
 }
 
 fn log_of(store: &Dir) -> Result<File, StoreError> {
-    let log = store.open(Path::new(tree::NAME).join("db"));
-    log.map(cap_std::fs::File::into_std)
-        .map_err(|error| StoreError::io("open its records", error))
+    open_to_read(store, tree::file()).map_err(|error| StoreError::io("open its records", error))
 }
 
 /// What there is of a key.

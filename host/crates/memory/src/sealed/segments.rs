@@ -7,11 +7,10 @@ use std::io::{self, ErrorKind};
 use std::num::NonZero;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
 
 use cap_std::fs::Dir;
 
-use super::file::open_file;
+use super::file::{open_file, open_to_read};
 use super::tree::{self, SEGMENT_BYTES};
 
 const SIZE: u64 = SEGMENT_BYTES as u64;
@@ -65,7 +64,7 @@ impl Header {
 /// not: then the slots have to tell.
 pub(super) fn are_whole(dir: &Dir) -> bool {
     let whole = || -> io::Result<bool> {
-        let file = dir.open(Path::new(tree::NAME).join("db"))?.into_std();
+        let file = open_to_read(dir, tree::file())?;
         tree::lock_when_closed(&file)?;
         is_whole(&file, newest_snapshot(dir)?)
     };
@@ -78,7 +77,7 @@ pub(super) fn are_whole(dir: &Dir) -> bool {
 /// Writes once more what sled is about to replay, after a sync that failed: the system may show what the disk does not have, and
 /// count it as written. Nothing may be built on that. It is on stable storage when sled has opened the file.
 pub(super) fn write_again(dir: &Dir) -> io::Result<()> {
-    let file = open_file(dir, &format!("{}/db", tree::NAME))?;
+    let file = open_file(dir, tree::file())?;
     tree::lock_when_closed(&file)?;
     write_again_from(&file, newest_snapshot(dir)?)
 }

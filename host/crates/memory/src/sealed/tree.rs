@@ -4,13 +4,14 @@ use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cap_std::fs::Dir;
 use sled::IVec;
 
 use super::entry::CHUNK_BYTES;
+use super::file::{entries_of, open_to_read};
 use super::gate::Gate;
 use super::log_sync::{LogSync, Position};
 use super::root::{NamespacePlace, PLACE_BYTES, Place};
@@ -18,6 +19,11 @@ use crate::store::StoreError;
 
 /// Name of sled's folder in the folder of a store.
 pub(crate) const NAME: &str = "records";
+
+/// The file that sled writes, from the folder of a store on.
+pub(super) fn file() -> PathBuf {
+    Path::new(NAME).join("db")
+}
 
 /// Size of the pieces that sled divides its file into. What is larger than a quarter of one goes into a file of its own that
 /// sled never syncs, and that is not only values but whole nodes. A leaf has fewer than 32 entries when it is written, each
@@ -123,7 +129,7 @@ impl Added {
 
 /// Whether there is a database with anything in it.
 pub(crate) fn is_there(dir: &Dir) -> bool {
-    let file = dir.metadata(Path::new(NAME).join("db"));
+    let file = dir.metadata(file());
     file.is_ok_and(|file| file.len() > 0)
 }
 
@@ -160,10 +166,7 @@ impl Tree {
         let db = opened
             .map_err(|_| DAMAGED)?
             .map_err(|error| failed("open its records", error))?;
-        let file = dir
-            .open(Path::new(NAME).join("db"))
-            .map_err(|error| StoreError::io("open its records", error))?
-            .into_std();
+        let file = open_to_read(dir, file()).map_err(|error| StoreError::io("open its records", error))?;
         let own_dir = dir.try_clone();
         let own_dir = own_dir.map_err(|error| StoreError::io("open its folder", error))?;
         // sled does not sync its settings. And the names of new files, once: afterwards sled writes into `db` alone.
@@ -299,23 +302,21 @@ fn handed(db: &sled::Db) -> Position {
 
 /// What sled 0.34 does not do before it opens what a process left that was killed. It writes down, and syncs, what it made of
 /// its file, which may be in the memory of the system alone: so the file is synced first. And what is left of such a snapshot
-/// that was not finished it takes for one, and then for damage: it is removed, and sled works it out anew.
+/// that was not finished it takes for one, and then for damage: it is removed, and sled works it out anew. It waits for a pipe that it
+/// finds in the place of a file, and follows a link: both are refused.
 fn prepare(dir: &Dir) -> std::io::Result<()> {
-    match dir.open(Path::new(NAME).join("db")) {
+    match open_to_read(dir, file()) {
         Ok(file) => file.sync_all()?,
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let entries = match dir.read_dir(NAME) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let name = entry?.file_name();
-        let is_unfinished = |name: &str| name.starts_with("snap.") && name.ends_with(".generating");
-        if name.to_str().is_some_and(is_unfinished) {
-            dir.remove_file(Path::new(NAME).join(name))?;
+    let is_unfinished = |name: &str| name.starts_with("snap.") && name.ends_with(".generating");
+    for folder in [PathBuf::from(NAME), Path::new(NAME).join("blobs")] {
+        for path in entries_of(dir, &folder)? {
+            let name = path.file_name().and_then(|name| name.to_str());
+            if name.is_some_and(is_unfinished) {
+                dir.remove_file(path)?;
+            }
         }
     }
     Ok(())

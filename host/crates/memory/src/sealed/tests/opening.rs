@@ -3,6 +3,8 @@
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use aral_contract::failure::chain;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use sha2::{Digest as _, Sha256};
 
 use super::*;
@@ -354,6 +356,41 @@ fn a_whole_page_of_a_newer_format_shuts_the_store_whatever_the_other_page_is() {
         let error = SealedStore::open(options(&folder, 1)).unwrap_err();
         assert!(matches!(error, StoreError::Version { found: 2, known: 1 }), "{error}");
         assert!(content(&folder, keyring::NAME) == pages, "it was written to");
+    }
+}
+
+#[test]
+fn a_pipe_in_place_of_a_file_is_refused_and_not_waited_for() {
+    for (file, is_salvaged) in [
+        (keyring::NAME, false),
+        (slots::NAME, false),
+        ("records/db", false),
+        ("records/conf", true),
+        ("records/snap.00", true),
+    ] {
+        for is_closed in [true, false] {
+            let folder = tempfile::tempdir().unwrap();
+            drop(SealedStore::open(options(&folder, 1)).unwrap());
+            if !is_closed {
+                remove(&folder, "closed");
+            }
+            if is_there(&folder, file) {
+                remove(&folder, file);
+            }
+            mknodat(CWD, path(&folder, file), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+            let told = |error: StoreError| {
+                let text = chain(&error);
+                assert!(text.contains("is not a regular file"), "{file}: {text}");
+            };
+            if file == keyring::NAME {
+                told(SealedStore::keys_wanted(&folder.path().join("store")).unwrap_err());
+            }
+            // Of the other files none is copied that is no regular one.
+            if !is_salvaged {
+                told(Salvage::open(options(&folder, 1), &folder.path().join("copy")).unwrap_err());
+            }
+            told(SealedStore::open(options(&folder, 1)).unwrap_err());
+        }
     }
 }
 
