@@ -38,6 +38,8 @@ impl Plan<'_> {
         for root in &Arc::clone(&self.keys).roots {
             let place = root.namespace_place(space, namespace);
             sum += match self.usages.get(&place) {
+                // No quota is judged by what a damaged record says of itself.
+                Some(change) if change.is_uncertain => self.counted(&place)?,
                 Some(change) => change.usage,
                 None => usage::read(self.tree, &place)?,
             };
@@ -102,7 +104,7 @@ impl Plan<'_> {
         self.tree
             .scan(&key(prefix::RECORD, &[namespace]), None, &mut |at, entry| {
                 if !tree::place(at).is_some_and(|place| self.records.contains_key(&place)) {
-                    count(Header::read(entry).map_or(0, |header| header.charged_bytes()));
+                    count(Header::read(entry).map_or(0, |header| header.charged_bytes_in(entry)));
                 }
                 Ok(Scan::Next)
             })?;

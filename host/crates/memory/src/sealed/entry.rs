@@ -12,7 +12,7 @@ use super::keyring::StoreId;
 use super::root::Space;
 use super::slots::{RecordKey, SlotIndex};
 use crate::crypto::{Cipher, KEY_BYTES, NONCE_BYTES, TAG_BYTES};
-use crate::record::{RecordName, Value};
+use crate::record::{RecordName, VALUE_BYTES_MAX, Value};
 use crate::store::StoreError;
 
 /// The newest format of records, and the one that is written.
@@ -136,9 +136,41 @@ impl Header {
         joined(&[&self.slot.to_be_bytes(), &self.chunks_id, &index.to_be_bytes()])
     }
 
-    /// What the record takes of its namespace's quota.
+    /// Where all of its chunks lie, without the tree's prefix.
+    pub(crate) fn chunks_place(&self) -> [u8; 12] {
+        joined(&[&self.slot.to_be_bytes(), &self.chunks_id])
+    }
+
+    /// How long the entry is.
+    pub(crate) fn entry_bytes(&self) -> usize {
+        let without_value = usize::from(self.name_bytes).saturating_add(HEADER_BYTES + TAG_BYTES);
+        if self.chunks() == 0 {
+            let value = usize::try_from(self.value_bytes).unwrap_or(usize::MAX);
+            without_value.saturating_add(value).saturating_add(TAG_BYTES)
+        } else {
+            without_value
+        }
+    }
+
+    /// How long the last chunk is.
+    pub(crate) fn last_chunk_bytes(&self) -> usize {
+        let value = usize::try_from(self.value_bytes).unwrap_or(usize::MAX);
+        (value.saturating_sub(1) % CHUNK_BYTES).saturating_add(1 + TAG_BYTES)
+    }
+
+    /// What the record takes of its namespace's quota. A damaged header does not count for more than any value has.
     pub(crate) fn charged_bytes(&self) -> u64 {
-        u64::from(self.value_bytes).saturating_add(self.name_bytes.into())
+        let value = u64::from(self.value_bytes).min(VALUE_BYTES_MAX as u64);
+        value.saturating_add(self.name_bytes.into())
+    }
+
+    /// The same where the entry need not be as long as the header says: then what is in the entry counts.
+    pub(crate) fn charged_bytes_in(&self, entry: &[u8]) -> u64 {
+        if entry.len() == self.entry_bytes() {
+            self.charged_bytes()
+        } else {
+            entry.len().saturating_sub(HEADER_BYTES + 2 * TAG_BYTES) as u64
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::entry::{self, Drawn, Header, Owner};
 use super::owner::SlotOwner;
 use super::root::{Keys, NamespacePlace, Place, Space, namespace_of};
 use super::slots::{Slot, SlotFile, SlotIndex};
-use super::tree::{Added, Commit, Tree, expiry_key, key, prefix};
+use super::tree::{Added, Commit, Scan, Tree, expiry_key, key, prefix};
 use crate::record::{RecordName, Usage, VALUE_BYTES_MAX};
 use crate::store::StoreError;
 
@@ -189,7 +189,8 @@ impl<'a> Plan<'a> {
     }
 
     /// Plans the end of an entry. Parts of a value lie by the slot that the header names: they stay if that is another record's,
-    /// since what is in the tree was not authenticated, and must not get another record's value removed.
+    /// since what is in the tree was not authenticated, and must not get another record's value removed. Where the header does not say
+    /// how long the record is, its namespace is counted anew.
     pub(super) fn take_out(
         &mut self,
         place: &Place,
@@ -198,15 +199,17 @@ impl<'a> Plan<'a> {
     ) -> Result<(), StoreError> {
         self.changes.push((key(prefix::RECORD, &[place]), None));
         if let Some((header, owner)) = header {
-            let chunks = match owner {
-                SlotOwner::Own | SlotOwner::Free | SlotOwner::Rotten | SlotOwner::Lost => {
-                    header.chunks().min(CHUNKS_MAX)
+            let is_anothers = owner == SlotOwner::Another;
+            if !is_anothers && self.is_as_long_as_it_says(place, header)? {
+                for index in 0..header.chunks().min(CHUNKS_MAX) {
+                    let chunk = header.chunk_place(index);
+                    self.changes.push((key(prefix::CHUNK, &[&chunk]), None));
                 }
-                SlotOwner::Another => 0,
-            };
-            for index in 0..chunks {
-                let chunk = header.chunk_place(index);
-                self.changes.push((key(prefix::CHUNK, &[&chunk]), None));
+            } else {
+                self.recount(namespace_of(place), mark)?;
+                if !is_anothers {
+                    self.take_out_chunks(header)?;
+                }
             }
             if let Some(expires) = header.expires {
                 self.changes.push((expiry_key(expires, place), None));
@@ -219,6 +222,37 @@ impl<'a> Plan<'a> {
         })?;
         self.note(*place, None, mark);
         Ok(())
+    }
+
+    /// Whether what is stored of a record has the length that its header says.
+    fn is_as_long_as_it_says(&self, place: &Place, header: &Header) -> Result<bool, StoreError> {
+        // What this group writes was made here.
+        if self.records.contains_key(place) {
+            return Ok(true);
+        }
+        let entry = self.tree.get(&key(prefix::RECORD, &[place]))?;
+        if entry.is_none_or(|entry| entry.len() != header.entry_bytes()) {
+            return Ok(false);
+        }
+        let chunks = header.chunks();
+        let Some(last) = chunks.checked_sub(1) else {
+            return Ok(true);
+        };
+        let chunk = |index| self.tree.get(&key(prefix::CHUNK, &[&header.chunk_place(index)]));
+        let is_whole = chunk(last)?.is_some_and(|chunk| chunk.len() == header.last_chunk_bytes());
+        Ok(is_whole && chunk(chunks)?.is_none())
+    }
+
+    /// Plans the end of the parts of a value that are there, however long its header says that it is.
+    fn take_out_chunks(&mut self, header: &Header) -> Result<(), StoreError> {
+        let changes = &mut self.changes;
+        let mut chunks = 0;
+        self.tree
+            .scan(&key(prefix::CHUNK, &[&header.chunks_place()]), None, &mut |at, _| {
+                changes.push((at.to_vec(), None));
+                chunks += 1;
+                Ok(if chunks == CHUNKS_MAX { Scan::Stop } else { Scan::Next })
+            })
     }
 
     /// Takes a stale entry out of the order of expiry.

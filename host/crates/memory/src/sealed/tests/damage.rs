@@ -299,6 +299,68 @@ fn what_a_damaged_header_says_counts_for_nothing() {
     store.rotate_key(&key(2), &mut |_| {}).unwrap();
 }
 
+/// How many parts of values are left.
+fn chunks_left(store: &SealedStore) -> usize {
+    let mut left = 0;
+    let mut count = |_: &[u8], _: &sled::IVec| {
+        left += 1;
+        Ok(tree::Scan::Next)
+    };
+    store.0.tree.scan(&[tree::prefix::CHUNK], None, &mut count).unwrap();
+    left
+}
+
+#[test]
+fn what_a_damaged_header_says_of_its_length_decides_no_quota_and_is_not_counted() {
+    for length in [0_u32, 5, u32::MAX] {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new());
+        let store = SealedStore::open(with_clock(options(&folder, 1), &clock)).unwrap();
+        let memory = store.memory();
+        put(&store, "a", &[7; 5000]);
+        put(&store, "b", &[7; 10]);
+        put(&store, "c", &[7; 100_000]);
+        put_short(&store, "d", 1);
+        for text in ["b", "c", "d"] {
+            damage(&store, text, |entry| {
+                entry[28..32].copy_from_slice(&length.to_le_bytes())
+            });
+        }
+        clock.advance_seconds(10);
+        assert_eq!(store.sweep(10).unwrap().records, 1);
+        memory.delete(&namespace(NOTES), &name("c"), Precondition::Any).unwrap();
+        assert_eq!(chunks_left(&store), 0, "{length}");
+        let quota = Quota {
+            bytes_max: 5500,
+            ..Quota::UNLIMITED
+        };
+        let refused = memory.put(&namespace(NOTES), write("b", &[7; 1000]), &quota);
+        assert!(
+            matches!(refused, Err(StoreError::Quota { .. })),
+            "{length}: {refused:?}"
+        );
+        put(&store, "b", &[7; 1000]);
+        let usage = memory.usage(&namespace(NOTES)).unwrap();
+        assert_eq!((usage.records, usage.bytes), (2, 6002), "{length}");
+    }
+}
+
+#[test]
+fn a_damaged_header_of_a_long_value_counts_for_no_more_than_any_value_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "b", &[7; 10]);
+    put(&store, "c", &[7; 100_000]);
+    for text in ["b", "c"] {
+        damage(&store, text, |entry| entry[28..32].fill(0xff));
+    }
+    // The namespace is counted anew, and the other one is still there.
+    put(&store, "b", &[7; 10]);
+    let usage = store.memory().usage(&namespace(NOTES)).unwrap();
+    let most = crate::record::VALUE_BYTES_MAX as u64;
+    assert_eq!((usage.records, usage.bytes), (2, 11 + 1 + most));
+}
+
 #[test]
 fn what_a_forged_header_says_decides_nothing_and_is_not_told() {
     let folder = tempfile::tempdir().unwrap();
@@ -432,13 +494,7 @@ fn a_record_whose_key_is_lost_leaves_no_part_of_its_value() {
         } else {
             assert_eq!(check(&store, true).0.deleted, 1);
         }
-        let mut left = 0;
-        let mut count = |_: &[u8], _: &sled::IVec| {
-            left += 1;
-            Ok(tree::Scan::Next)
-        };
-        store.0.tree.scan(&[tree::prefix::CHUNK], None, &mut count).unwrap();
-        assert_eq!(left, 0);
+        assert_eq!(chunks_left(&store), 0);
     }
 }
 
