@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use aral_audit::sink::{SinkName, SinkStatus};
 use aral_audit::{AuditLog, Blinder, LogOptions, OpenError};
+use aral_contract::document::Kind;
 use aral_contract::event::{RecordFuture, RoomFuture};
 use aral_contract::failure::chain;
 use aral_contract::{AuditSink, Clock, Code, Event, Failure, event::SinkUnavailable};
+use aral_runtime::files;
 
 use crate::config::Config;
 use crate::config::audit::{AuditConfig, AuditPlaces};
@@ -57,12 +59,24 @@ impl Audit {
             .transpose()
     }
 
-    /// Whether a key of the log is lost, with which nobody opens it. It makes none, and opens nothing for writing.
+    /// Whether there is a log at `places`, the places of this configuration. What [`Audit::open`] would refuse is refused, as far as reading
+    /// shows it. It makes the folder, as a host does, and neither a key nor a log; it asks no server, and works beside a host.
     ///
     /// # Errors
-    /// `config.invalid` for a key that is lost; `audit.unavailable` if it cannot be seen whether a log is there.
-    pub fn check_keys(places: &AuditPlaces) -> Result<(), Failure> {
-        keys::check(places)
+    /// As [`Audit::open`], and `config.invalid` for a file that a copy needs and that cannot be read.
+    pub fn check(config: &Config, places: &AuditPlaces) -> Result<bool, Failure> {
+        let key = keys::check(places)?;
+        files::create_private_dir(&places.dir).map_err(|error| keys::unusable(&error))?;
+        let mut trust = config.trust.clone();
+        if let Some(key) = key {
+            trust.add(key, &[Kind::Checkpoint]);
+        }
+        let is_begun = AuditLog::check(&places.dir, places.head.as_deref(), &trust);
+        let is_begun = is_begun.map_err(|error| unopened(&error, places))?;
+        if let Some(audit) = &config.audit {
+            sinks::check(audit, &config.outbound)?;
+        }
+        Ok(is_begun)
     }
 
     fn open_at(

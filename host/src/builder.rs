@@ -222,6 +222,16 @@ impl HostBuilder {
     }
 }
 
+/// Whether a host of this configuration has its compiled code, and the key of that. It makes the folder and the key where they are not there,
+/// as a host does.
+///
+/// # Errors
+/// `config.invalid` for a folder or a key that cannot be used, and `host.unavailable` for a disk that does not take them.
+pub fn check_cache(config: &Config) -> Result<(), Failure> {
+    let runtime = Runtime::new(config.runtime(CompilerKind::InProcess));
+    runtime.map(drop).map_err(|error| not_made(&error))
+}
+
 /// There is no runtime: the settings cannot be, or a disk does not take what they ask for.
 fn not_made(error: &RuntimeError) -> Failure {
     let message = chain(error);

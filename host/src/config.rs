@@ -27,7 +27,7 @@ use aral_orchestration::dispatch::GateOptions;
 use aral_orchestration::policy::PolicyParts;
 use aral_runtime::cache::CACHE_BYTES_MAX_DEFAULT;
 use aral_runtime::files;
-use aral_runtime::outbound::Outbound;
+use aral_runtime::outbound::{Outbound, check_authorities};
 use aral_runtime::process::{ADDRESS_SPACE_BYTES_MIN, OPEN_FILES_MIN, ProcessLimits};
 use aral_runtime::runtime::CONCURRENT_CALLS_MAX;
 use aral_runtime::{Allocation, CacheOptions, RuntimeOptions};
@@ -301,7 +301,16 @@ fn authorities(
     ca_file: Option<PathBuf>,
     beside: &impl Fn(PathBuf) -> PathBuf,
 ) -> Result<Option<Vec<u8>>, ConfigError> {
-    let read = |named| read_named(&beside(named), CA_BYTES_MAX, format!("{table} ca_file"), NAME_A_FILE);
+    let read = |named: PathBuf| -> Result<Vec<u8>, ConfigError> {
+        let path = beside(named);
+        let pem = read_named(&path, CA_BYTES_MAX, format!("{table} ca_file"), NAME_A_FILE)?;
+        check_authorities(&pem).map_err(|error| ConfigError::NoCertificate {
+            table: table.to_owned(),
+            path,
+            error,
+        })?;
+        Ok(pem)
+    };
     ca_file.map(read).transpose()
 }
 

@@ -39,6 +39,7 @@ mod builder;
 mod components;
 pub mod config;
 pub mod disk;
+mod earlier;
 mod ending;
 pub mod environment;
 mod events;
@@ -60,15 +61,15 @@ mod used;
 
 pub use admin::Management;
 pub use audit::Audit;
-pub use builder::HostBuilder;
+pub use builder::{HostBuilder, check_cache};
 pub use components::Components;
 pub use config::Config;
+pub use earlier::Earlier;
 pub use events::{LogSink, Notice};
 pub use guest_log::ServerLogSink;
 pub use host::{Host, Registered};
 pub use personas::Personas;
 pub use reload::refuse_older_issues;
-pub use serials::serials_of_manifests;
 pub use serve::{RELOAD_TARGET, Reloader};
 pub use storage::Storage;
 

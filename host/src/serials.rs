@@ -98,6 +98,13 @@ impl SerialFile {
         }
     }
 
+    /// What is kept, read without a lock: each file is written as a whole, under its name at once. What agents have used up is read and left
+    /// out.
+    pub(crate) fn look(&self) -> Result<(Serials, PersonaSerials), Failure> {
+        let _fits: Ledger = self.read(USED)?;
+        Ok((self.read(MANIFESTS)?, self.read(PERSONAS)?))
+    }
+
     fn put(&self, file: &str, bytes: &[u8]) -> Result<(), FilesError> {
         files::write_atomic(&self.folder, file, bytes, 0o600).map_err(|error| error.below(&self.path))?;
         #[cfg(test)]
@@ -212,15 +219,6 @@ impl SerialFile {
         }
         written.map_err(failed)
     }
-}
-
-/// The serials of manifests as processes with this folder of state have left them, for whoever only looks. Nobody is waited for: a new
-/// file takes the place of the old one as a whole.
-///
-/// # Errors
-/// `host.internal` if the file is damaged, `host.unavailable` if it cannot be read, `config.invalid` for a folder that cannot be.
-pub fn serials_of_manifests(state_dir: &Path) -> Result<Serials, Failure> {
-    SerialFile::open(state_dir)?.read(MANIFESTS)
 }
 
 impl<'a> Locked<'a> {

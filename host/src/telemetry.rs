@@ -19,6 +19,7 @@ use aral_contract::{Code, Failure, Sampling};
 use aral_runtime::outbound::Outbound;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
+use crate::audit::transport::Https;
 use crate::config::telemetry::TelemetryConfig;
 use crate::host::{Host, Parts};
 use collector::Collector;
@@ -83,6 +84,15 @@ impl Telemetry {
             exporters,
             upkeep: Some(upkeep),
         })
+    }
+
+    /// Whether what is exported can be, as far as nobody is asked: the collector, the certificates, and what is shown to it.
+    ///
+    /// # Errors
+    /// `config.invalid` for a collector that cannot be, and for a file that is shown to it and cannot be read.
+    pub fn check(config: &TelemetryConfig, outbound: &Outbound) -> Result<(), Failure> {
+        let collector = config.otlp.as_ref().map(|otlp| &otlp.collector.server);
+        collector.map_or(Ok(()), |server| Https::check(server, collector::TABLE, outbound))
     }
 
     /// Which traces are kept: for [`crate::HostBuilder::sampling`].

@@ -710,10 +710,14 @@ fn doctor_tells_of_a_lost_key_of_the_log_as_a_start_does() {
         std::fs::rename(&kept, &path).expect("a key");
         assert_eq!(doctor().1["status"], "ok", "{key}");
     }
-    // A failure that names no fix of its own has one all the same.
     desk.write(&format!("{}/audit.pub.pem", setup::STATE), b"none");
     let (code, check) = doctor();
     assert_eq!((code, &check["status"]), (2, &json!("fail")), "{check}");
     let fix = check["fix"].as_str().unwrap_or_default();
-    assert!(fix.contains("the next start writes it"), "{check}");
+    assert!(fix.contains("remove that file"), "{check}");
+    desk.invoke(RUNTIME_ECHO_TOOL, "1").assert(
+        "as a start says it",
+        2,
+        &["is not the public half", "remove that file"],
+    );
 }

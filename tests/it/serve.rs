@@ -7,6 +7,7 @@ mod breaker;
 mod calls;
 mod collector;
 mod denials;
+mod doctor;
 #[cfg(feature = "services")]
 mod fuzz;
 mod limits;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use aral_audit::blind::BlindError;
 use aral_audit::{AuditLog, Blinder};
-use aral_contract::document::PrivateKey;
+use aral_contract::document::{PrivateKey, PublicKey};
 use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
 use aral_runtime::entropy;
@@ -31,18 +31,37 @@ pub(super) fn signing(places: &AuditPlaces) -> Result<PrivateKey, Failure> {
 /// The key that hides.
 pub(super) fn blinding(places: &AuditPlaces) -> Result<Blinder, Failure> {
     check_blinding(places)?;
-    Blinder::load_or_create(&places.blinding_key).map_err(|error| match error {
+    load_blinding(&places.blinding_key)
+}
+
+fn load_blinding(path: &Path) -> Result<Blinder, Failure> {
+    Blinder::load_or_create(path).map_err(|error| match error {
         BlindError::Files(error) => unusable(&error),
         BlindError::Malformed { .. } => wrong(chain(&error)),
         BlindError::Entropy(error) => Failure::internal(error),
     })
 }
 
-/// Refuses keys that are lost. It makes none.
-pub(super) fn check(places: &AuditPlaces) -> Result<(), Failure> {
+/// Refuses keys that are lost, and files that hold none. It makes none. The public half of the key that signs; none: it is not made yet.
+pub(super) fn check(places: &AuditPlaces) -> Result<Option<PublicKey>, Failure> {
     check_blinding(places)?;
-    let public = places.public_key.as_ref();
-    public.map_or(Ok(()), |public| check_signing(&places.key, public))
+    if !is_absent(files::read_private(&places.blinding_key, KEY_BYTES_MAX)) {
+        load_blinding(&places.blinding_key)?;
+    }
+    let Some(public) = &places.public_key else {
+        return Ok(Some(read(&places.key)?.public()));
+    };
+    check_signing(&places.key, public)?;
+    if is_absent(files::read_private(&places.key, KEY_BYTES_MAX)) {
+        return Ok(None);
+    }
+    let key = read(&places.key)?;
+    match files::read_path(public, KEY_BYTES_MAX) {
+        // The next start writes it.
+        Err(error) if error.is_not_found() => {}
+        found => check_published(&key, public, found)?,
+    }
+    Ok(Some(key.public()))
 }
 
 fn check_signing(path: &Path, public: &Path) -> Result<(), Failure> {
@@ -127,6 +146,12 @@ fn publish(key: &PrivateKey, path: &Path) -> Result<(), Failure> {
         },
         found => found,
     };
+    check_published(key, path, found)
+}
+
+/// Whether what was found where the public half is kept is that of this key.
+fn check_published(key: &PrivateKey, path: &Path, found: Result<Vec<u8>, FilesError>) -> Result<(), Failure> {
+    let pem = key.public().to_pem().map_err(Failure::internal)?;
     let found = found.map_err(|error| unusable(&error))?;
     if found == pem.as_bytes() {
         return Ok(());

@@ -20,6 +20,9 @@ use crate::config::audit::AuditConfig;
 
 /// The sink that writes to standard output.
 const STDOUT: &str = "stdout";
+/// The tables of the copies.
+const ELASTICSEARCH: &str = "[audit.elasticsearch]";
+const OTLP: &str = "[audit.otlp]";
 /// How long the end of the host waits for deliveries. Stops a server that does not answer from holding the end up.
 const FAREWELL: Duration = Duration::from_secs(2);
 const FAREWELL_STEP: Duration = Duration::from_millis(5);
@@ -134,6 +137,15 @@ fn wait(thread: &JoinHandle<()>) {
     }
 }
 
+/// Whether each copy can be made, as far as nobody is asked: its server, the certificates, and what is shown to it.
+pub(super) fn check(config: &AuditConfig, outbound: &Outbound) -> Result<(), Failure> {
+    let elastic = config.elasticsearch.iter().map(|copy| (ELASTICSEARCH, &copy.server));
+    let otlp = config.otlp.iter().map(|copy| (OTLP, &copy.server));
+    elastic
+        .chain(otlp)
+        .try_for_each(|(table, server)| Https::check(server, table, outbound))
+}
+
 /// What a sink is called, and what delivers for it.
 type Named = (&'static str, Box<dyn Exporter>);
 
@@ -143,14 +155,14 @@ fn exporters(config: &AuditConfig, outbound: &Outbound) -> Result<Vec<Named>, Fa
         exporters.push((STDOUT, Box::new(Stream::new(Box::new(std::io::stdout())))));
     }
     if let Some(elastic) = &config.elasticsearch {
-        let transport = Box::new(Https::new(&elastic.server, "[audit.elasticsearch]", outbound)?);
+        let transport = Box::new(Https::new(&elastic.server, ELASTICSEARCH, outbound)?);
         exporters.push((
             "elasticsearch",
             Box::new(Elastic::new(elastic.index.clone(), transport)),
         ));
     }
     if let Some(otlp) = &config.otlp {
-        let transport = Box::new(Https::new(&otlp.server, "[audit.otlp]", outbound)?);
+        let transport = Box::new(Https::new(&otlp.server, OTLP, outbound)?);
         exporters.push(("otlp", Box::new(Otlp::new(otlp.service.clone(), transport))));
     }
     Ok(exporters)

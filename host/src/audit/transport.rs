@@ -50,6 +50,15 @@ impl Https {
         })
     }
 
+    /// Whether there can be such connections, and whether what is shown over them can be read. It asks no server.
+    pub(crate) fn check(server: &ServerConfig, table: &str, outbound: &Outbound) -> Result<(), Failure> {
+        let shown = Self::new(server, table, outbound)?.authorization();
+        shown.map(drop).map_err(|error| {
+            Failure::new(Code::ConfigInvalid, format!("{table} authorization_file: {error}"))
+                .with_hint("put the value of the header `authorization` into a file of this user, of mode 0600")
+        })
+    }
+
     async fn exchange(&self, path: &str, content_type: &'static str, body: Vec<u8>) -> Result<Answer, TransportError> {
         let failed = |error: reqwest::Error| TransportError(chain(&error.without_url()));
         let mut request = self.http.post(format!("{}{path}", self.base)).body(body);
@@ -72,7 +81,7 @@ impl Https {
             return Ok(None);
         };
         let value =
-            files::read_private(path, AUTHORIZATION_BYTES_MAX).map_err(|error| TransportError(error.to_string()))?;
+            files::read_private(path, AUTHORIZATION_BYTES_MAX).map_err(|error| TransportError(chain(&error)))?;
         let mut value = HeaderValue::from_bytes(value.trim_ascii())
             .map_err(|_| TransportError(format!("`{}` holds no value of a header", path.display())))?;
         value.set_sensitive(true);
@@ -187,6 +196,20 @@ mod tests {
         };
         let refused = https(&open).unwrap().exchange("/", "text/x", Vec::new()).await;
         assert!(refused.unwrap_err().to_string().contains("mode"));
+        let check = |server: &ServerConfig| Https::check(server, "[audit.otlp]", &Outbound::default());
+        check(&server("http://127.0.0.1:1")).unwrap();
+        assert!(check(&open).unwrap_err().message.contains("mode"));
+        let none = ServerConfig {
+            authorization_file: Some(folder.path().join("none")),
+            ..open
+        };
+        let refused = https(&none).unwrap().exchange("/", "text/x", Vec::new()).await;
+        for told in [refused.unwrap_err().to_string(), check(&none).unwrap_err().message] {
+            assert!(
+                told.contains("none`: No such file"),
+                "with what the system said: {told}"
+            );
+        }
     }
 
     #[tokio::test]

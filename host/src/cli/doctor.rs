@@ -1,6 +1,6 @@
 //! `aral doctor`: what this machine and this configuration are good for, line by line, each with the fix. It changes
-//! nothing but what running would change too (the folders of state and cache are made if they are missing). A store that is
-//! there is opened for a moment, and none is made. A server listens for a moment, and answers nobody.
+//! nothing but what running would change too (the folders of state, of compiled code with its key, and of the audit log are made if they
+//! are missing). A store that is there is opened for a moment, and none is made. A server listens for a moment, and answers nobody.
 
 mod audit;
 mod checks;
@@ -76,15 +76,17 @@ pub(crate) fn run(configured: Result<Configured, Failure>, output: &Output) -> D
     let mut all = Vec::new();
     match configured {
         Ok(configured) => {
+            let (state, earlier) = checks::state(&configured);
             all.push(checks::configuration(&configured));
             all.push(people::trust(&configured));
-            all.extend(checks::manifests(&configured));
-            all.extend(people::personas(&configured));
+            all.extend(checks::manifests(&configured, earlier.as_ref()));
+            all.extend(people::personas(&configured, earlier.as_ref()));
             all.extend(names::checks(&configured));
             all.extend(checks::roots(&configured));
-            all.extend(checks::runtime(&configured));
+            all.extend([state, checks::pool(&configured)]);
             all.extend(storage::checks(&configured));
             all.push(audit::check(&configured));
+            all.extend(audit::telemetry(&configured));
             all.extend(serve::checks(&configured));
         }
         Err(failure) => all.push(Check::failed(

@@ -6,6 +6,7 @@ use aral_contract::document::KeyError;
 use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
 use aral_runtime::files;
+use aral_runtime::outbound::OutboundError;
 use jiff::Timestamp;
 
 use super::audit::AuditConfigError;
@@ -50,6 +51,17 @@ pub enum ConfigError {
         error: files::FilesError,
         /// What repairs it if no command does.
         otherwise: &'static str,
+    },
+    /// A file of authorities without one.
+    #[error("{table} ca_file `{}`", .path.display())]
+    NoCertificate {
+        /// Which table names it.
+        table: String,
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        error: OutboundError,
     },
     /// Not TOML, or with keys or values that it must not have.
     #[error("`{}`, line {line}: {detail}", .path.display())]
@@ -136,6 +148,9 @@ impl From<ConfigError> for Failure {
             ConfigError::Named { error, otherwise, .. } => {
                 failure.with_hint(error.fix().unwrap_or_else(|| otherwise.to_owned()))
             }
+            ConfigError::NoCertificate { table, .. } => failure.with_hint(format!(
+                "aral.toml, {table}: ca_file = \"ca.pem\", a file that has `-----BEGIN CERTIFICATE-----` in it"
+            )),
             ConfigError::Key { error, .. } => failure.with_hint(public_key_hint(&error)),
             ConfigError::TooLittle { key, least, .. } => {
                 failure.with_hint(format!("aral.toml, [process]: {key} = {least}"))

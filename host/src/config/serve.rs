@@ -229,6 +229,7 @@ pub(super) fn resolve(
         trusted_proxies: raw.trusted_proxies.writing(raw.forwarded),
     };
     check_keys(&serve)?;
+    serve.admin.check().map_err(ServeConfigError::Admin)?;
     Ok(serve)
 }
 

@@ -12,7 +12,10 @@ use zeroize::Zeroizing;
 
 use super::*;
 
-/// A folder with a configuration and a public key.
+/// A file of authorities, as far as the configuration looks at it.
+pub(super) const AUTHORITY: &[u8] = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+
+/// A folder with a configuration, a public key and authorities.
 pub(super) struct Folder(tempfile::TempDir);
 
 #[expect(clippy::disallowed_methods, reason = "the tests lay out files")]
@@ -21,6 +24,7 @@ impl Folder {
         let folder = Self(tempfile::tempdir().unwrap());
         folder.write("aral.toml", text.as_bytes(), 0o600);
         folder.write("dev.pub.pem", key().public().to_pem().unwrap().as_bytes(), 0o644);
+        folder.write("ca.pem", AUTHORITY, 0o644);
         folder
     }
 
@@ -84,7 +88,7 @@ fn every_key_is_read() {
         read_roots = ["data"]
         [egress]
         nameservers = ["127.0.0.1:5353"]
-        ca_file = "dev.pub.pem"
+        ca_file = "ca.pem"
         connections_max = 7
         [runtime]
         allocation = "on-demand"
@@ -109,10 +113,7 @@ fn every_key_is_read() {
     let roots: Vec<&str> = config.policy.read_roots.iter().map(AbsolutePath::as_str).collect();
     assert_eq!(roots, [base.join("data").to_str().unwrap()]);
     assert_eq!(config.egress.nameservers, ["127.0.0.1:5353".parse().unwrap()]);
-    assert_eq!(
-        config.egress.extra_roots_pem.unwrap(),
-        key().public().to_pem().unwrap().into_bytes()
-    );
+    assert_eq!(config.egress.extra_roots_pem.unwrap(), AUTHORITY);
     assert_eq!(config.egress.connections_max, 7);
     assert_eq!(
         (config.gate.concurrent_max, config.gate.waiting_max, config.gate.wait_ms),
@@ -217,11 +218,6 @@ fn what_cannot_be_taken_is_refused_with_line_and_hint() {
             "[outbound]\nno_proxy = [\"*\"]",
             "[outbound]: `*` is no name, address or network",
             Some("aral.toml, [outbound]: no_proxy = [\"example.org\", \"10.0.0.0/8\"]"),
-        ),
-        (
-            "[outbound]\nca_file = \"dev.pub.pem\"",
-            "[outbound]: there is no certificate in PEM form",
-            Some("aral.toml, [outbound]: ca_file = \"ca.pem\""),
         ),
         (
             "[egress]\nnameservers = [\"127.0.0.1\"]",
@@ -422,7 +418,7 @@ fn a_file_that_is_not_there_is_not_one_that_cannot_be_trusted() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_told_with_the_key_that_names_it() {
+fn a_file_of_authorities_is_told_of_with_the_key_that_names_it() {
     let address = "address = \"https://a.example\"";
     for (table, lines) in [
         ("[egress]", ""),
@@ -433,8 +429,24 @@ fn a_file_that_is_not_there_is_told_with_the_key_that_names_it() {
         ("[serve.rates.redis]", "url = \"rediss://a.example\""),
         ("[secrets.vault]", &format!("{address}\ntoken_file = \"t\"")),
     ] {
-        let text = format!("state_dir = \"s\"\n{table}\n{lines}\nca_file = \"none.pem\"");
-        let failure = Folder::with(&text).load().unwrap_err();
+        let with = |name: &str| {
+            let text = format!("state_dir = \"s\"\n{table}\n{lines}\nca_file = \"{name}\"");
+            Folder::with(&text).load()
+        };
+        with("ca.pem").unwrap();
+        let failure = with("dev.pub.pem").unwrap_err();
+        let beginning = format!("{table} ca_file `");
+        let end = "dev.pub.pem`: there is no certificate in PEM form";
+        assert!(
+            failure.message.starts_with(&beginning) && failure.message.contains(end),
+            "{failure}"
+        );
+        let hint = failure.hint.unwrap();
+        assert!(
+            hint.starts_with(&format!("aral.toml, {table}: ca_file = \"ca.pem\"")),
+            "{hint}"
+        );
+        let failure = with("none.pem").unwrap_err();
         let beginning = format!("{table} ca_file: cannot open `");
         assert!(
             failure.message.starts_with(&beginning) && failure.message.contains("none.pem"),
@@ -458,10 +470,7 @@ fn shown(document: &str) -> impl Iterator<Item = String> {
 /// The folder of such a file, with what it names.
 fn documented(text: &str) -> Folder {
     let folder = Folder::with(text);
-    for name in ["ca.pem", "otel-ca.pem"] {
-        let authority = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        folder.write(name, authority.as_bytes(), 0o644);
-    }
+    folder.write("otel-ca.pem", AUTHORITY, 0o644);
     let public = key().public().to_pem().unwrap();
     for name in ["keys", "me", "keys/release", "keys/people-2026", "keys/people-2027"] {
         folder.write(&format!("{name}.pub.pem"), public.as_bytes(), 0o644);

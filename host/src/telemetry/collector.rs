@@ -18,6 +18,8 @@ use super::verdict::Verdict;
 use crate::audit::transport::Https;
 use crate::config::audit::OtlpConfig;
 
+/// What the operator writes it in.
+pub(super) const TABLE: &str = "[telemetry.otlp]";
 /// What the SDK sends, whatever it says.
 const CONTENT_TYPE: &str = "application/x-protobuf";
 
@@ -47,7 +49,7 @@ impl fmt::Debug for Client {
 
 impl Collector {
     pub(super) fn start(config: &OtlpConfig, outbound: &Outbound) -> Result<Self, Failure> {
-        let transport = Arc::new(Https::new(&config.server, "[telemetry.otlp]", outbound)?);
+        let transport = Arc::new(Https::new(&config.server, TABLE, outbound)?);
         let (leave, left) = oneshot::channel::<()>();
         let (ready, made) = std::sync::mpsc::sync_channel(1);
         // Made in its thread: dropping a runtime in a task of another one would panic.

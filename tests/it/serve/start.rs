@@ -175,7 +175,11 @@ fn what_cannot_be_served_is_refused_with_the_line_to_write() {
                 config["serve"]["rates"] = json!({ "redis": { "url": "rediss://a", "ca_file": "aral.toml" } });
             }),
             2,
-            &["the limits cannot be kept in Redis", "ca_file"],
+            &[
+                "[serve.rates.redis] ca_file `",
+                "aral.toml`: there is no certificate in PEM form",
+                "[serve.rates.redis]: ca_file = \"ca.pem\"",
+            ],
         ),
         (
             "a proxy that is no network",

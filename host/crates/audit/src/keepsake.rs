@@ -32,30 +32,19 @@ impl Keepsake {
     /// Opens the file, makes it if it is not there, and says what is in it.
     pub(crate) fn open(path: &Path) -> Result<(Self, Vec<u8>), OpenError> {
         files::create_private_parent(path)?;
-        let (dir, name) = files::open_parent(path)?;
-        let name = name.display().to_string();
-        let file = segment::open(
-            &dir,
-            &name,
-            OpenOptions::new().read(true).write(true).create(true).truncate(false),
-        );
-        let file = file.map_err(|error| match error {
-            SegmentError::Read { source, .. } => OpenError::Files(FilesError::Io {
-                action: "open",
-                path: path.to_owned(),
-                source,
-            }),
-            other => OpenError::Segment(other),
-        })?;
-        let file = file.into_std();
-        let mut found = vec![0; BYTES];
-        let length = file.read_at(&mut found, 0).map_err(|source| FilesError::Io {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        })?;
-        found.truncate(length);
+        let mut options = OpenOptions::new();
+        let file = open(path, options.read(true).write(true).create(true).truncate(false))?;
+        let found = read(&file, path)?;
         Ok((Self(file), found))
+    }
+
+    /// What is in the file, which is not made.
+    pub(crate) fn look(path: &Path) -> Result<Vec<u8>, OpenError> {
+        match open(path, OpenOptions::new().read(true)) {
+            Ok(file) => read(&file, path),
+            Err(OpenError::Files(error)) if error.is_not_found() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Keeps a checkpoint that is on stable storage in the log. Waits for no disk: after a power cut there is an older one, or
@@ -65,6 +54,31 @@ impl Keepsake {
         bytes.resize(BYTES.max(bytes.len()), b' ');
         self.0.write_all_at(&bytes, 0)
     }
+}
+
+fn open(path: &Path, options: &mut OpenOptions) -> Result<std::fs::File, OpenError> {
+    let (dir, name) = files::open_parent(path)?;
+    let file = segment::open(&dir, &name.display().to_string(), options);
+    let file = file.map_err(|error| match error {
+        SegmentError::Read { source, .. } => OpenError::Files(FilesError::Io {
+            action: "open",
+            path: path.to_owned(),
+            source,
+        }),
+        other => OpenError::Segment(other),
+    })?;
+    Ok(file.into_std())
+}
+
+fn read(file: &std::fs::File, path: &Path) -> Result<Vec<u8>, OpenError> {
+    let mut found = vec![0; BYTES];
+    let length = file.read_at(&mut found, 0).map_err(|source| FilesError::Io {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })?;
+    found.truncate(length);
+    Ok(found)
 }
 
 /// The checkpoint in what was kept, if this host signed it; or why it is of no use: it is gone, its key was replaced by one that does not

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use aral_contract::document::{Kind, PrivateKey};
+use aral_contract::document::{Kind, PrivateKey, TrustStore};
 use aral_contract::event::{RecordFuture, RoomFuture, Severity, SinkUnavailable};
 use aral_contract::{AuditSink, Clock, Event, LogId, rule};
 use aral_runtime::files;
@@ -22,7 +22,7 @@ use crate::holds::Holds;
 use crate::keepsake::{self, Keepsake};
 use crate::options::LogOptions;
 use crate::receipt::{Receipt, ReceiptError, prove_in};
-use crate::recover::{OpenError, recover};
+use crate::recover::{self, OpenError, recover};
 use crate::repeats::Repeats;
 use crate::reserve::Reserve;
 use crate::retain::Retention;
@@ -97,6 +97,18 @@ impl AuditLog {
             opened => opened?,
         };
         Ok(!segment::list(&dir)?.is_empty())
+    }
+
+    /// Whether there is a log in a folder. One that [`AuditLog::open`] would refuse is refused, as far as reading it shows. It changes nothing
+    /// and works beside a process that has the log open. `head_file` is as in the options; `trust` has the key that signs checkpoints.
+    ///
+    /// # Errors
+    /// As [`AuditLog::open`], but for a log that another process has open and for a disk that takes no writes.
+    pub fn check(directory: &Path, head_file: Option<&Path>, trust: &TrustStore) -> Result<bool, OpenError> {
+        // Before the log: a host that writes meanwhile has signed for no more than is read then.
+        let kept = head_file.map(Keepsake::look).transpose()?;
+        let head = kept.and_then(|kept| keepsake::head(&kept, trust).ok());
+        recover::check(directory, &files::open_root(directory)?, trust, head.as_ref())
     }
 
     /// There is a sink for every copy that is wanted, and each holds what it has not delivered.

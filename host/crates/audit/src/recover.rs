@@ -3,6 +3,7 @@
 //! be the trace of somebody who tried.
 
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::Path;
 
 use aral_contract::document::TrustStore;
 use aral_contract::{Clock, Digest, LogId};
@@ -21,7 +22,7 @@ use crate::line::{Line, Next};
 use crate::merkle::{Tree, leaf_hash};
 use crate::output::Output;
 use crate::schema::LogOpened;
-use crate::segment::{self, Header, SegmentError, SegmentReader};
+use crate::segment::{self, Header, Listed, SegmentError, SegmentReader};
 use crate::text::Text;
 
 const COPY_BYTES: usize = 64 << 10;
@@ -90,14 +91,7 @@ pub(crate) fn recover(
     trust: &TrustStore,
     head: Option<&Head>,
 ) -> Result<Recovered, OpenError> {
-    let not_gone_on = |head: &Head| OpenError::NotGoneOn {
-        directory: options.directory.display().to_string(),
-        size: head.size,
-    };
-    let newest = segment::list(dir)?.pop();
-    if let (None, Some(head)) = (&newest, head) {
-        return Err(not_gone_on(head));
-    }
+    let newest = newest(&options.directory, dir, head)?;
     let last = match &newest {
         Some(last) => last.first,
         None => begin(dir, clock.now()).map_err(|error| match error {
@@ -105,29 +99,13 @@ pub(crate) fn recover(
             other => other,
         })?,
     };
-    let reader = SegmentReader::open(dir, last)?;
-    let Header {
-        log, opened_at, prev, ..
-    } = reader.header;
-    let tree = reader.header.tree().unwrap_or_default();
-    let ending = newest.and_then(|newest| Some((Ending::read(dir, &newest, log, trust)?, newest.bytes)));
-    let is_noted = ending.is_some();
-    let found = match ending {
-        Some(((tree, head), bytes)) => Found {
-            tree,
-            prev: head.last,
-            clean: true,
-            ended: head.ends,
-            good: bytes,
-            end: bytes,
-        },
-        None => scan(reader, tree, prev)?,
-    };
-    if let Some(head) = head
-        && !keepsake::goes_on(dir, log, (&found.tree, found.prev), head, trust)?
-    {
-        return Err(not_gone_on(head));
-    }
+    let End {
+        log,
+        opened_at,
+        is_noted,
+        found,
+    } = end(dir, last, newest, trust)?;
+    check_goes_on(&options.directory, dir, log, &found, head, trust)?;
     let cut = match found.end.checked_sub(found.good) {
         Some(cut_bytes) if cut_bytes > 0 => Some(cut(dir, last, found.good)?),
         Some(_) | None => None,
@@ -150,6 +128,86 @@ pub(crate) fn recover(
             cut_file: cut.map(|cut| Text::new(&cut.file)),
         },
         tree: found.tree,
+    })
+}
+
+/// Whether there is a log in a folder, which it refuses if [`recover`] would. It changes nothing, so that another process may write to the
+/// log meanwhile: `head` was read before.
+pub(crate) fn check(directory: &Path, dir: &Dir, trust: &TrustStore, head: Option<&Head>) -> Result<bool, OpenError> {
+    let Some(newest) = newest(directory, dir, head)? else {
+        return Ok(false);
+    };
+    let End { log, found, .. } = end(dir, newest.first, Some(newest), trust)?;
+    check_goes_on(directory, dir, log, &found, head, trust)?;
+    Ok(true)
+}
+
+/// The newest segment; none: there is no log, and this host did not sign for one.
+fn newest(directory: &Path, dir: &Dir, head: Option<&Head>) -> Result<Option<Listed>, OpenError> {
+    match (segment::list(dir)?.pop(), head) {
+        (None, Some(head)) => Err(not_gone_on(directory, head)),
+        (newest, _) => Ok(newest),
+    }
+}
+
+fn not_gone_on(directory: &Path, head: &Head) -> OpenError {
+    OpenError::NotGoneOn {
+        directory: directory.display().to_string(),
+        size: head.size,
+    }
+}
+
+fn check_goes_on(
+    directory: &Path,
+    dir: &Dir,
+    log: LogId,
+    found: &Found,
+    head: Option<&Head>,
+    trust: &TrustStore,
+) -> Result<(), OpenError> {
+    match head {
+        Some(head) if !keepsake::goes_on(dir, log, (&found.tree, found.prev), head, trust)? => {
+            Err(not_gone_on(directory, head))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Where a log ends.
+struct End {
+    log: LogId,
+    opened_at: Timestamp,
+    /// A file beside it said where, and it need not be read.
+    is_noted: bool,
+    found: Found,
+}
+
+/// Finds the end in the segment that begins with the record `first`. `newest` is what was there of it before anybody opened the log; none:
+/// it was begun just now.
+fn end(dir: &Dir, first: u64, newest: Option<Listed>, trust: &TrustStore) -> Result<End, OpenError> {
+    let reader = SegmentReader::open(dir, first)?;
+    let Header {
+        log, opened_at, prev, ..
+    } = reader.header;
+    let tree = reader.header.tree().unwrap_or_default();
+    let ending = newest.and_then(|newest| Some((Ending::read(dir, &newest, log, trust)?, newest.bytes)));
+    let is_noted = ending.is_some();
+    let found = match ending {
+        Some(((tree, head), bytes)) => Found {
+            tree,
+            prev: head.last,
+            clean: true,
+            ended: head.ends,
+            good: bytes,
+            end: bytes,
+        },
+        None => scan(reader, tree, prev)?,
+    };
+    Ok(End {
+        log,
+        opened_at,
+        is_noted,
+        found,
     })
 }
 

@@ -4,6 +4,7 @@
 
 pub mod client;
 mod error;
+mod options;
 
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
 pub use error::AdminError;
+pub use options::AdminOptions;
 
 use crate::accept::{self, Stop};
 use crate::authenticate::credential;
@@ -51,17 +53,6 @@ pub const BODY_BYTES_MAX: usize = 24 << 20;
 const PAUSE: Duration = Duration::from_millis(100);
 /// How long what is under way may go on once the server ends.
 const DRAIN: Duration = Duration::from_secs(10);
-
-/// Where the management is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AdminOptions {
-    /// The socket; none: there is none.
-    pub socket: Option<PathBuf>,
-    /// A port of the loopback besides; none: there is none.
-    pub address: Option<SocketAddr>,
-    /// SHA-256 of each key that opens that port.
-    pub keys: Vec<Digest>,
-}
 
 /// What the management leads to.
 #[derive(Debug)]
@@ -124,14 +115,9 @@ impl AdminServer {
     /// # Errors
     /// See [`AdminError`].
     pub async fn bind(options: AdminOptions, parts: AdminParts) -> Result<Self, AdminError> {
+        options.check()?;
         let mut port = None;
         if let Some(address) = options.address {
-            if !address.ip().is_loopback() {
-                return Err(AdminError::Exposed(address));
-            }
-            if options.keys.is_empty() {
-                return Err(AdminError::NoKey(address));
-            }
             let failed = |source| AdminError::Listen { address, source };
             let listener = accept::listen(address).map_err(failed)?;
             let known = ListenerOptions {

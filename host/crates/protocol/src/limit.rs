@@ -103,6 +103,11 @@ enum Stopped {
 }
 
 impl Limits {
+    /// Whether there could be connections to the server that keeps the limits: its certificates are some. It asks nobody.
+    pub(crate) fn check(redis: &RedisOptions) -> Result<(), redis::RedisError> {
+        shared::client(redis).map(drop)
+    }
+
     /// Connects to the server that keeps the limits, if there is one.
     pub(crate) async fn start(
         rates: Rates,
@@ -226,7 +231,7 @@ impl Limits {
     }
 
     /// Whether the limits that several servers share can be asked; none: there are none.
-    pub(crate) fn check(&self) -> Option<Check> {
+    pub(crate) fn health(&self) -> Option<Check> {
         let shared = self.shared.as_ref()?;
         Some(Check {
             name: "limits",

@@ -126,7 +126,7 @@ impl ServerHandle {
     pub async fn checks(&self) -> Arc<[Check]> {
         let shared = Arc::clone(&self.current.stage().shared);
         let found = shared.health.look().await;
-        found.iter().cloned().chain(shared.limits.check()).collect()
+        found.iter().cloned().chain(shared.limits.health()).collect()
     }
 
     /// Whether it was told to end, and goes on for a while.
@@ -220,11 +220,15 @@ impl Server {
         .await
     }
 
-    /// Whether it could, beside a server that already listens there: it listens for a moment on free ports of the same addresses.
+    /// Whether it could, beside a server that already listens there: it listens for a moment on free ports of the same addresses. Redis is
+    /// not asked.
     ///
     /// # Errors
     /// See [`BindError`].
-    pub async fn try_bind(options: ServerOptions, parts: ServerParts) -> Result<(), BindError> {
+    pub async fn try_bind(mut options: ServerOptions, parts: ServerParts) -> Result<(), BindError> {
+        if let Some(redis) = options.redis.take() {
+            Limits::check(&redis).map_err(BindError::Redis)?;
+        }
         let bound = Self::bind_with(options, parts, |address| {
             let free = SocketAddr::new(address.ip(), 0);
             Ok((accept::listen(free)?, address))

@@ -277,6 +277,14 @@ fn proxy(text: &str) -> Result<Proxy, OutboundError> {
     Proxy::all(url).map_err(|_| wrong())
 }
 
+/// Whether a file names authorities.
+///
+/// # Errors
+/// [`OutboundError::Authorities`] where there is no certificate in it.
+pub fn check_authorities(pem: &[u8]) -> Result<(), OutboundError> {
+    authorities(pem).map(drop)
+}
+
 fn authorities(pem: &[u8]) -> Result<Vec<Certificate>, OutboundError> {
     let found = Certificate::from_pem_bundle(pem).map_err(|error| OutboundError::Authorities(Some(error)))?;
     if found.is_empty() {

@@ -1,10 +1,11 @@
-//! Whether there is an audit log, whether its keys are lost, and whether its newest checkpoint is signed by a key that is
-//! trusted. It opens nothing for writing, so that it works beside a host.
+//! Whether a host would open the audit log and make its copies, and whether its newest checkpoint is signed by a key that is trusted. It
+//! opens nothing for writing, so that it works beside a host. And whether traces and metrics can be exported, which goes the same way.
 
 use aral_audit::newest_checkpoint;
 use aral_audit::verify::VerifyError;
 use aral_contract::failure::chain;
 use aral_host::Audit;
+use aral_host::telemetry::Telemetry;
 
 use super::Check;
 use crate::cli::arguments::audit::Trust;
@@ -26,19 +27,16 @@ pub(super) fn check(configured: &Configured) -> Check {
         Err(failure) => return Check::failed(NAME, failure, "give [audit] a place, or the host a state_dir"),
     };
     let shown = places.dir.display();
-    let is_there = match audit::is_there(&places.dir) {
-        Ok(is_there) => is_there,
-        Err(failure) => return Check::failed(NAME, failure, "name a folder that can be opened, [audit]: dir"),
-    };
-    if let Err(failure) = Audit::check_keys(&places) {
-        return Check::failed(
-            NAME,
-            failure,
-            "name files that can be read, [audit]: key_file, blinding_key_file",
-        );
+    if let Err(failure) = audit::is_there(&places.dir) {
+        return Check::failed(NAME, failure, "name a folder that can be opened, [audit]: dir");
     }
-    if !is_there {
-        return Check::ok(NAME, format!("`{shown}` is not there yet; the first host makes it"));
+    match Audit::check(&configured.config, &places) {
+        Ok(true) => {}
+        Ok(false) => return Check::ok(NAME, format!("`{shown}` has no log yet; the first host begins it")),
+        Err(failure) => {
+            let fix = "name what can be used, [audit]: dir, key_file, blinding_key_file";
+            return Check::failed(NAME, failure, fix);
+        }
     }
     let trust = match audit::trust(&Trust { trust: Vec::new() }, configured) {
         Ok(trust) => trust,
@@ -71,4 +69,18 @@ pub(super) fn check(configured: &Configured) -> Check {
             "see what is wrong with it: `aral audit verify`",
         ),
     }
+}
+
+/// A line, if something is exported.
+pub(super) fn telemetry(configured: &Configured) -> Option<Check> {
+    const NAME: &str = "telemetry";
+    let config = &configured.config;
+    let otlp = config.telemetry.otlp.as_ref()?;
+    Some(match Telemetry::check(&config.telemetry, &config.outbound) {
+        Ok(()) => Check::ok(
+            NAME,
+            format!("traces and metrics go to `{}`", otlp.collector.server.address),
+        ),
+        Err(failure) => Check::failed(NAME, failure, "correct [telemetry.otlp] in aral.toml"),
+    })
 }

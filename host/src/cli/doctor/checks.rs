@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use aral_capability::manifest::{self, ManifestBody};
-use aral_capability::registry::Serials;
 use aral_contract::document::Verified;
 use aral_contract::{Clock as _, Failure, Metering};
+use aral_host::Earlier;
 use aral_runtime::{Runtime, RuntimeError, RuntimeOptions, SystemClock, files};
 use jiff::Timestamp;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
@@ -39,22 +39,11 @@ pub(crate) fn configuration(configured: &Configured) -> Check {
 }
 
 /// Each by itself, and then together.
-pub(crate) fn manifests(configured: &Configured) -> Vec<Check> {
+pub(crate) fn manifests(configured: &Configured, earlier: Option<&Earlier>) -> Vec<Check> {
     let now = SystemClock::new().now();
     let (mut all, mut named) = (Vec::new(), Vec::new());
-    let config = &configured.config;
-    let state_dir = config.state_dir.as_deref().filter(|_| !config.manifests.is_empty());
-    let admitted = state_dir.map(aral_host::serials_of_manifests).transpose();
-    let admitted = admitted.unwrap_or_else(|failure| {
-        let fix = failure
-            .hint
-            .unwrap_or_else(|| "look at the folder: state_dir".to_owned());
-        all.push(Check::fail("manifest", failure.message, fix));
-        None
-    });
-    let admitted = admitted.unwrap_or_default();
-    for path in &config.manifests {
-        let read = read_manifest(configured, path, now, &admitted);
+    for path in &configured.config.manifests {
+        let read = read_manifest(configured, earlier, path, now);
         all.push(one_manifest(path, &read, now));
         named.extend(read.ok().map(|verified| (path.clone(), verified)));
     }
@@ -63,20 +52,19 @@ pub(crate) fn manifests(configured: &Configured) -> Vec<Check> {
     all
 }
 
-/// `admitted` is what hosts with the same folder of state have admitted before.
 fn read_manifest(
     configured: &Configured,
+    earlier: Option<&Earlier>,
     path: &Path,
     now: Timestamp,
-    admitted: &Serials,
 ) -> Result<Verified<ManifestBody>, Failure> {
     if crate::cli::files::is_absent(path) {
         return Err(absent_manifest());
     }
     let verified = manifest::verify(&crate::cli::files::document(path)?, configured.trust(), now)?;
-    admitted.check(verified.signer, verified.body.ids(), verified.header.serial)?;
     let components = path.with_file_name(COMPONENTS);
     session::registry().admit(&verified, &|entry| component(&components, entry))?;
+    earlier.map_or(Ok(()), |earlier| earlier.check_manifest(&verified))?;
     Ok(verified)
 }
 
@@ -126,50 +114,55 @@ pub(crate) fn roots(configured: &Configured) -> Vec<Check> {
     all
 }
 
-/// What the first call would need.
-pub(crate) fn runtime(configured: &Configured) -> Vec<Check> {
-    vec![state(configured), pool(configured)]
-}
-
-/// The folder of the serials, the cache's key and the cache.
-fn state(configured: &Configured) -> Check {
-    let Some(directory) = &configured.config.state_dir else {
-        return Check::warn(
+/// The folder of the serials, the cache's key and the cache. And what the first of them says of earlier runs, where it can be read.
+pub(super) fn state(configured: &Configured) -> (Check, Option<Earlier>) {
+    let config = &configured.config;
+    let Some(directory) = &config.state_dir else {
+        let nowhere = Check::warn(
             "state",
             "nothing is kept: every process compiles anew and forgets the serials of manifests",
             "set HOME, or in aral.toml: state_dir = \"/var/lib/aral\"",
         );
+        return (nowhere, None);
     };
-    let cache = configured
-        .config
-        .cache_dir
-        .clone()
-        .unwrap_or_else(|| directory.join("cache"));
-    let writable = |path: &Path| {
-        let dir = files::create_private_dir(path)?;
-        probe(&dir).map_err(|error| error.below(path))
+    let writable = |path: &Path, key: &str| {
+        let made = files::create_private_dir(path);
+        let tried = made.and_then(|dir| probe(&dir).map_err(|error| error.below(path)));
+        tried.map_err(|error| unwritable(error, key))
     };
-    match writable(directory).and_then(|()| writable(&cache)) {
-        Ok(()) => Check::ok(
-            "state",
-            format!("`{}` and its cache are writable and private", directory.display()),
-        ),
-        Err(error) => {
-            let fix = error.fix().unwrap_or_else(|| {
-                let fix = if error.is_of_disk() {
-                    "make room on its disk, or mount it for writing; or name a folder elsewhere: state_dir"
-                } else {
-                    "make the folder yours alone, or name another: state_dir"
-                };
-                fix.to_owned()
-            });
-            Check::fail("state", crate::cli::files::failure(error).message, fix)
+    let (cache, key) = match &config.cache_dir {
+        Some(cache) => (cache.clone(), "[runtime]: cache_dir"),
+        None => (directory.join("cache"), "state_dir"),
+    };
+    if let Err(check) = writable(directory, "state_dir").and_then(|()| writable(&cache, key)) {
+        return (check, None);
+    }
+    let earlier = aral_host::check_cache(config).and_then(|()| Earlier::read(directory));
+    match earlier {
+        Ok(earlier) => {
+            let detail = format!("`{}` and its cache are writable and private", directory.display());
+            (Check::ok("state", detail), Some(earlier))
+        }
+        Err(failure) => {
+            let otherwise = "make the folder yours alone, or name another: state_dir";
+            (Check::failed("state", failure, otherwise), None)
         }
     }
 }
 
+/// What is wrong with the folder that this key names.
+fn unwritable(error: files::FilesError, key: &str) -> Check {
+    let fix = if error.is_of_disk() {
+        format!("make room on its disk, or mount it for writing; or name a folder elsewhere: {key}")
+    } else {
+        format!("make the folder yours alone, or name another: {key}")
+    };
+    let fix = error.fix().unwrap_or(fix);
+    Check::fail("state", crate::cli::files::failure(error).message, fix)
+}
+
 /// Whether instances can come from a pool of the configured size.
-fn pool(configured: &Configured) -> Check {
+pub(super) fn pool(configured: &Configured) -> Check {
     let options = RuntimeOptions {
         allocation: configured.config.allocation,
         concurrent_calls_max: configured.config.gate.concurrent_max,

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use aral_contract::{Clock as _, Failure};
+use aral_host::Earlier;
 use aral_persona::persona;
 use aral_runtime::SystemClock;
 use jiff::{SignedDuration, Timestamp};
@@ -43,14 +44,16 @@ pub(crate) fn trust(configured: &Configured) -> Check {
 }
 
 /// Those of the configuration, of its callers and of the scopes of its issuers, each once.
-pub(crate) fn personas(configured: &Configured) -> Vec<Check> {
+pub(crate) fn personas(configured: &Configured, earlier: Option<&Earlier>) -> Vec<Check> {
     let config = &configured.config;
     let served = config.serve.iter().flat_map(|serve| serve.personas());
     let all: BTreeSet<&PathBuf> = config.personas.iter().chain(served).collect();
-    all.into_iter().map(|path| one_persona(configured, path)).collect()
+    all.into_iter()
+        .map(|path| one_persona(configured, earlier, path))
+        .collect()
 }
 
-fn one_persona(configured: &Configured, path: &Path) -> Check {
+fn one_persona(configured: &Configured, earlier: Option<&Earlier>, path: &Path) -> Check {
     let now = SystemClock::new().now();
     let shown = path.display();
     if !files::is_there(path) {
@@ -60,7 +63,11 @@ fn one_persona(configured: &Configured, path: &Path) -> Check {
             "write one and sign it: `aral persona new`, `aral persona sign`",
         );
     }
-    let read = || -> Result<_, Failure> { Ok(persona::verify(&files::document(path)?, configured.trust(), now)?) };
+    let read = || -> Result<_, Failure> {
+        let verified = persona::verify(&files::document(path)?, configured.trust(), now)?;
+        earlier.map_or(Ok(()), |earlier| earlier.check_persona(&verified))?;
+        Ok(verified)
+    };
     match read() {
         Ok(verified) => {
             let days = days(now, verified.header.expires_at);

@@ -22,13 +22,11 @@ const TLS: &str = "tls";
 
 /// One line, if there is something to serve, and one for each file of TLS that has to be renewed soon.
 pub(super) fn checks(configured: &Configured) -> Vec<Check> {
-    let Some(mut serve) = configured.config.serve.clone() else {
+    let Some(serve) = &configured.config.serve else {
         return Vec::new();
     };
-    // Whoever counts in it talks to it; one look would be none at its limits.
-    serve.redis = None;
-    let mut all = vec![match begin(configured, &serve) {
-        Ok(()) => match without_way(&serve) {
+    let mut all = vec![match begin(configured, serve) {
+        Ok(()) => match without_way(serve) {
             None => Check::ok(
                 NAME,
                 "personas, callers, issuers and listeners are as a server needs them",
@@ -38,7 +36,7 @@ pub(super) fn checks(configured: &Configured) -> Vec<Check> {
         Err(failure) => Check::failed(NAME, failure, "correct [serve] in aral.toml"),
     }];
     let now = SystemClock::new().now();
-    all.extend(terms(&serve).iter().filter_map(|term| ending(term, now)));
+    all.extend(terms(serve).iter().filter_map(|term| ending(term, now)));
     all
 }
 

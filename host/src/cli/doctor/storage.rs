@@ -115,12 +115,13 @@ fn memory(storage: &Storage) -> Check {
         );
     }
     let (given, dir) = (options.key.id(), options.path.clone());
+    let free_bytes_min = options.free_bytes_min;
     let wanted = SealedStore::keys_wanted(&options.path)
         .ok()
         .flatten()
         .unwrap_or_default();
     match SealedStore::open(options).and_then(|store| store.status()) {
-        Ok(status) => opened(&shown, &status),
+        Ok(status) => opened(&shown, &status, free_bytes_min),
         // Whoever has it goes on after a rotation, and its next start fails.
         Err(StoreError::Held { .. }) if is_other(&given, &wanted) => failed(
             "memory",
@@ -148,7 +149,15 @@ fn is_other(given: &str, wanted: &[String]) -> bool {
 }
 
 /// What a store says of itself that opens.
-fn opened(shown: &str, status: &Status) -> Check {
+fn opened(shown: &str, status: &Status, free_bytes_min: u64) -> Check {
+    let free = status.free_bytes;
+    if free < free_bytes_min {
+        return Check::warn(
+            "memory",
+            format!("`{shown}` takes nothing new: its disk has {free} bytes free, less than {free_bytes_min}"),
+            "make room on its disk, or lower [memory] free_bytes_min in aral.toml",
+        );
+    }
     match status.keys.as_slice() {
         keys if !status.is_rotating => {
             Check::ok("memory", format!("`{shown}` opens with the key {}", keys.join(" or ")))
@@ -213,6 +222,24 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_without_the_room_that_is_wanted_is_told_of() {
+        let status = Status {
+            store: "00".repeat(16),
+            format: 1,
+            keys: vec!["one".to_owned()],
+            is_rotating: false,
+            is_under_way: false,
+            epochs: Vec::new(),
+            slots_used: 0,
+            slots: 0,
+            free_bytes: 7,
+        };
+        assert!(opened("store", &status, 7).fix.is_none());
+        let fix = opened("store", &status, 8).fix.unwrap();
+        assert!(fix.contains("[memory] free_bytes_min"), "{fix}");
+    }
+
+    #[test]
     fn what_was_begun_and_not_ended_is_ended_by_the_verb_that_began_it() {
         let check = |keys: &[&str], is_rotating| {
             let status = Status {
@@ -226,7 +253,7 @@ mod tests {
                 slots: 0,
                 free_bytes: 0,
             };
-            opened("store", &status)
+            opened("store", &status, 0)
         };
         assert!(check(&["one"], false).fix.is_none());
         let verb = |keys: &[&str]| check(keys, true).fix.unwrap();

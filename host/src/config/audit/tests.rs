@@ -64,20 +64,20 @@ fn every_key_is_read() {
         [audit.elasticsearch]
         address = "https://e.example"
         index = "i"
-        ca_file = "dev.pub.pem"
+        ca_file = "ca.pem"
         authorization_file = "auth"
         timeout_ms = 11
         [audit.otlp]
         address = "https://o.example"
         service = "s"
-        ca_file = "dev.pub.pem"
+        ca_file = "ca.pem"
         authorization_file = "auth"
         timeout_ms = 12
         "#,
     );
     let config = folder.load().unwrap();
     let base = files::canonical(&folder.path("")).unwrap();
-    let pem = Some(files::read_path(&folder.path("dev.pub.pem"), 1 << 20).unwrap());
+    let pem = Some(files::read_path(&folder.path("ca.pem"), 1 << 20).unwrap());
     let server = |address: &str, timeout_ms| ServerConfig {
         address: address.to_owned(),
         ca_pem: pem.clone(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use aral_contract::document::KeyError;
 use aral_contract::id::CallerName;
+use aral_protocol::admin::AdminError;
 use aral_protocol::{KeySetError, TokenAlgorithm};
 use aral_runtime::outbound::OutboundError;
 
@@ -20,6 +21,9 @@ pub enum ServeConfigError {
     /// An address that only one of them could have.
     #[error("`{0}` is listened on twice")]
     AddressTwice(SocketAddr),
+    /// A port for the management that others could reach, or that anybody on this machine could use.
+    #[error(transparent)]
+    Admin(AdminError),
     /// Something about certificates of callers, and nothing that says whose they are.
     #[error("[serve.listener.tls] of `{address}` has `{key}` and no `client_ca_file`")]
     NoClientCa {
@@ -141,6 +145,7 @@ impl ServeConfigError {
                         .to_owned(),
                 );
             }
+            Self::Admin(error) => return error.hint(),
             Self::NoClientCa { key, .. } => {
                 return Some(format!(
                     "aral.toml, [serve.listener.tls]: client_ca_file = \"clients.pem\", or leave out `{key}`"

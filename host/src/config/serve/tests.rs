@@ -464,9 +464,36 @@ fn the_field_that_proxies_write_is_one_of_two_or_not_said() {
 }
 
 #[test]
+fn a_port_of_the_management_is_of_the_loopback_and_has_a_key() {
+    let key = format!("keys = [\"{}\"]", Digest::of(b"aral_1"));
+    let admin = |lines: &str| format!("[serve.admin]\n{lines}\n");
+    for (lines, message, line) in [
+        (
+            format!("address = \"0.0.0.0:9191\"\n{key}"),
+            "`0.0.0.0:9191` is not of the loopback",
+            "[serve.admin]: address = \"127.0.0.1:9191\"",
+        ),
+        (
+            "address = \"127.0.0.1:9191\"".to_owned(),
+            "`127.0.0.1:9191` needs a key",
+            "[serve.admin]: keys = ",
+        ),
+    ] {
+        let failure = refused(&admin(&lines));
+        assert!(failure.message.contains(message), "{failure}");
+        assert!(failure.hint.unwrap_or_default().contains(line), "{message}");
+    }
+    let both = format!("address = \"127.0.0.1:9191\"\n{key}");
+    for good in [both.as_str(), key.as_str(), "socket = \"a\""] {
+        serve(&admin(good));
+    }
+}
+
+#[test]
 fn no_address_is_listened_on_twice() {
     let listener = |address: &str| format!("[[serve.listener]]\naddress = \"{address}\"\n");
-    let admin = |address: &str| format!("[serve.admin]\naddress = \"{address}\"\n");
+    let key = Digest::of(b"aral_1");
+    let admin = |address: &str| format!("[serve.admin]\naddress = \"{address}\"\nkeys = [\"{key}\"]\n");
     let local = "127.0.0.1:8080";
     for twice in [
         format!("{}{}", listener(local), listener(local)),

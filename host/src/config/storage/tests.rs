@@ -92,7 +92,7 @@ fn each_key_of_secrets_is_read() {
         (token.address.as_str(), token.namespace, token.ca_pem, token.timeout_ms),
         ("https://a", None, None, VAULT_TIMEOUT_MS_DEFAULT)
     );
-    let full = vault("namespace = \"n\"\nca_file = \"dev.pub.pem\"\ntimeout_ms = 9\ntoken_file = \"token\"");
+    let full = vault("namespace = \"n\"\nca_file = \"ca.pem\"\ntimeout_ms = 9\ntoken_file = \"token\"");
     assert_eq!((full.namespace.as_deref(), full.timeout_ms), (Some("n"), 9));
     assert!(full.ca_pem.unwrap().starts_with(b"-----BEGIN"));
     assert!(matches!(full.login, VaultLogin::Token(Credential::File(path)) if path.is_absolute()));

@@ -9,7 +9,7 @@ use crate::recover::OpenError;
 use crate::schema::AuditEvent;
 use crate::testing::{TestClock, options, records, session, trust, try_open};
 use crate::verify::{What, verify};
-use crate::{LogOptions, segment};
+use crate::{AuditLog, LogOptions, segment};
 
 /// A log of two sessions of six records, and what its folder held after the first one.
 fn signed(folder: &tempfile::TempDir) -> (LogOptions, Vec<u8>) {
@@ -31,9 +31,15 @@ fn opened(options: &LogOptions) -> Option<OpenError> {
     try_open(options, Arc::new(TestClock::default())).err()
 }
 
+fn checked(options: &LogOptions) -> Result<bool, OpenError> {
+    AuditLog::check(&options.directory, options.head_file.as_deref(), &trust())
+}
+
 fn refused(options: &LogOptions) -> bool {
     let before = std::fs::read(path(options)).ok();
+    let checked = matches!(checked(options), Err(OpenError::NotGoneOn { size: 12, .. }));
     let refused = matches!(opened(options), Some(OpenError::NotGoneOn { size: 12, .. }));
+    assert_eq!(checked, refused, "whoever asks beforehand is told the same");
     assert_eq!(
         std::fs::read(path(options)).ok(),
         before,
@@ -80,6 +86,22 @@ fn a_log_that_was_removed_cut_back_or_made_anew_is_not_gone_on_with() {
     assert!(refused(&options), "removed");
     std::fs::write(path(&options), &whole).unwrap();
     assert!(opened(&options).is_none());
+}
+
+#[test]
+fn a_log_is_checked_while_it_is_written_and_nothing_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let (options, _) = signed(&folder);
+    let open = session(&options, 3);
+    assert!(checked(&options).unwrap());
+    open.close().unwrap();
+    let head_file = options.head_file.clone().unwrap();
+    std::fs::remove_file(&head_file).unwrap();
+    assert!(checked(&options).unwrap());
+    std::fs::remove_dir_all(&options.directory).unwrap();
+    std::fs::create_dir(&options.directory).unwrap();
+    assert!(!checked(&options).unwrap(), "no log was begun");
+    assert!(!head_file.exists() && !path(&options).exists());
 }
 
 #[test]

@@ -306,7 +306,8 @@ fn probe() -> Charge {
     Charge::one(Key::new(Limit::Global, &["probe"]), Rates::default().global)
 }
 
-fn client(options: &RedisOptions) -> RedisResult<Client> {
+/// Connects to nothing yet.
+pub(super) fn client(options: &RedisOptions) -> RedisResult<Client> {
     let url = options.url.url();
     let is_tls = url.scheme() == "rediss";
     let mut info = url.into_connection_info()?;
