@@ -77,11 +77,14 @@ mod tests {
         for (error, code, hint) in [
             (mode, Code::ConfigInvalid, Some("chmod 700 /state")),
             (io(io::ErrorKind::StorageFull), Code::Unavailable, Some(MAKE_ROOM)),
-            (io(io::ErrorKind::PermissionDenied), Code::ConfigInvalid, None),
+            (io(io::ErrorKind::NotADirectory), Code::ConfigInvalid, None),
         ] {
             let failure = failure(error);
             assert_eq!((failure.code, failure.hint.as_deref()), (code, hint), "{failure}");
         }
+        let denied = failure(io(io::ErrorKind::PermissionDenied));
+        assert_eq!(denied.code, Code::ConfigInvalid);
+        assert!(denied.hint.unwrap().contains("this is user "));
     }
 
     #[test]

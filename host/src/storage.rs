@@ -324,6 +324,7 @@ fn connect(server: &VaultConfig, outbound: &Outbound, taken: &Taken, clock: &Arc
     Vault::new(options, Arc::clone(clock)).map_err(|error| {
         let failure = Failure::new(Code::ConfigInvalid, format!("[secrets.vault]: {}", chain(&error)));
         match error {
+            VaultError::Server(_) => failure.with_hint("aral.toml, [secrets.vault]: address = \"https://HOST:PORT\""),
             VaultError::Client(OutboundError::Authorities(_)) => failure.with_hint(
                 "aral.toml, [secrets.vault]: ca_file = \"ca.pem\", a file that has `-----BEGIN CERTIFICATE-----` in it",
             ),

@@ -201,7 +201,6 @@ mod tests {
             (io::ErrorKind::QuotaExceeded, Code::AuditUnavailable, unwritable),
             (io::ErrorKind::ReadOnlyFilesystem, Code::AuditUnavailable, unwritable),
             (io::ErrorKind::StaleNetworkFileHandle, Code::AuditUnavailable, None),
-            (io::ErrorKind::PermissionDenied, Code::ConfigInvalid, None),
             (io::ErrorKind::NotADirectory, Code::ConfigInvalid, None),
         ] {
             let failure = unusable(&FilesError::Io {
@@ -212,6 +211,13 @@ mod tests {
             assert_eq!((failure.code, failure.hint.as_deref()), (code, hint), "{kind}");
             assert!(failure.message.contains("`/state/audit.pem`"), "{failure}");
         }
+        let denied = unusable(&FilesError::Io {
+            action: "open",
+            path: PathBuf::from("/state/audit.pem"),
+            source: io::ErrorKind::PermissionDenied.into(),
+        });
+        assert_eq!(denied.code, Code::ConfigInvalid);
+        assert!(denied.hint.unwrap().contains("this is user "));
         let open = unusable(&FilesError::Mode {
             path: PathBuf::from("/state/audit"),
             mode: 0o755,

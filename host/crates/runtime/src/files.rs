@@ -2,6 +2,7 @@
 //! second look at the path, and reads with a cap. Folders come out as cap-std handles, through which nothing outside of
 //! them can be reached. It knows no format.
 
+mod fix;
 mod list;
 mod place;
 mod socket;
@@ -135,21 +136,6 @@ impl FilesError {
         );
         // What the standard library calls a loop has no stable name.
         !is_of_path && source.raw_os_error() != Some(libc::ELOOP)
-    }
-
-    /// The step that makes it a file that can be used; none: no single one does.
-    pub fn fix(&self) -> Option<String> {
-        match self {
-            Self::Mode { path, wanted, .. } => Some(format!("chmod {wanted} {}", path.display())),
-            // Most likely it is that of a server with a user of its own, which root's `chown` would keep from starting.
-            Self::Owner { owner, user: 0, .. } => Some(format!(
-                "run this as that user: `sudo -u '#{owner}' aral …`; only where root itself runs the server, give the file to root"
-            )),
-            Self::Owner { path, .. } => Some(format!("chown \"$(id -u)\" {}", path.display())),
-            Self::Changed { .. } => Some("see what it holds now, and run this again".to_owned()),
-            Self::Foreign { .. } => Some("sign a copy, and have root put it there: `install -o USER`".to_owned()),
-            Self::Io { .. } | Self::TooLarge { .. } | Self::NotAFile { .. } | Self::Exists { .. } => None,
-        }
     }
 
     /// With the whole path of what was named from `folder` on.

@@ -198,7 +198,11 @@ fn variables(configured: &Configured) -> Option<Check> {
 }
 
 fn failed(name: &'static str, failure: Failure) -> Check {
-    Check::failed(name, failure, "docs/errors.md says what to do")
+    let otherwise = format!(
+        "what it says stands in [memory] or [secrets] of aral.toml; docs/errors.md has {}",
+        failure.code
+    );
+    Check::failed(name, failure, otherwise)
 }
 
 #[cfg(test)]

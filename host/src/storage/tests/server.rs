@@ -193,6 +193,7 @@ fn what_cannot_be_a_server_is_refused_at_once() {
     );
     let other = refused(config("http://vault.example", token(&folder)));
     assert!(other.message.starts_with("[secrets.vault]: "), "{other}");
+    assert!(other.hint.unwrap().contains("[secrets.vault]: address = "));
     let ca_pem = Some(b"no certificate".to_vec());
     let unfounded = refused(VaultConfig { ca_pem, ..good.clone() });
     assert_eq!(unfounded.code, Code::ConfigInvalid);
