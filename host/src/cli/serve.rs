@@ -89,21 +89,6 @@ pub(crate) fn leave_behind(runtime: Runtime, host: &Host, patience: Duration) {
     host.end();
 }
 
-/// What lets a caller in that nothing does.
-pub(crate) const GIVE_A_KEY: &str = "aral.toml, [[serve.caller]]: keys = [\"SHA-256 of a key\"], also for a caller that signs; or on a listener of the loopback, [[serve.listener]]: anonymous = \"CALLER\"";
-
-/// Callers that were given no way to call, if there are any: most likely their keys were forgotten.
-pub(crate) fn without_way(config: &ServeConfig) -> Option<String> {
-    let names: Vec<String> = config.callers_without_way().map(|name| format!("`{name}`")).collect();
-    let are_there = !names.is_empty();
-    are_there.then(|| {
-        format!(
-            "nothing shows who asks for {}: such a caller can never call",
-            names.join(", ")
-        )
-    })
-}
-
 /// What the limits of a configuration can be for, in the host that has its manifests and personas. Where it names no manifest,
 /// operators register them later.
 fn named(host: &Host, config: &Config) -> Named {
@@ -144,10 +129,8 @@ async fn serve(
             Code::SignatureInvalid => session::with_development_hint(failure),
             _ => failure,
         })?;
-    if let Some(without) = without_way(config) {
-        output.warn(&format!("{without}\nhint: {GIVE_A_KEY}"));
-    }
-    for Warning { message, hint } in configured.config.limits_for_nothing(&named(host, &configured.config)) {
+    let limits = configured.config.limits_for_nothing(&named(host, &configured.config));
+    for Warning { message, hint } in config.lines_for_nothing().into_iter().chain(limits) {
         output.warn(&format!("{message}\nhint: {hint}"));
     }
     let handle = server.handle();

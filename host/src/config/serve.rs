@@ -2,6 +2,7 @@
 //! nowhere.
 
 mod error;
+mod idle;
 mod issuer;
 mod keys;
 mod rates;
@@ -67,18 +68,6 @@ impl ServeConfig {
         let callers = self.callers.iter().map(|caller| &caller.persona);
         let scopes = self.issuers.iter().flat_map(|issuer| &issuer.scopes);
         callers.chain(scopes.map(|scope| &scope.persona))
-    }
-
-    /// Callers that can never call: nothing shows who they are, and no listener takes whoever says nothing for one of them. A signature
-    /// shows nobody: it is checked once it is known who calls.
-    pub fn callers_without_way(&self) -> impl Iterator<Item = &CallerName> {
-        let without = self.callers.iter().filter(move |caller| !self.has_way(caller));
-        without.map(|caller| &caller.name)
-    }
-
-    fn has_way(&self, caller: &CallerConfig) -> bool {
-        let is_anonymous = |listener: &ListenerOptions| listener.anonymous.as_ref() == Some(&caller.name);
-        !caller.keys.is_empty() || !caller.certificates.is_empty() || self.listeners.iter().any(is_anonymous)
     }
 }
 

@@ -7,14 +7,13 @@ use std::collections::BTreeSet;
 use aral_contract::{Clock as _, Failure};
 use aral_host::config::serve::ServeConfig;
 use aral_host::protocol::{TlsPart, TlsTerm};
-use aral_host::{Host, Personas};
+use aral_host::{Host, Personas, Warning};
 use aral_runtime::{Allocation, SystemClock};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Check;
 use super::checks::EXPIRES_SOON_DAYS;
 use crate::cli::configured::Configured;
-use crate::cli::serve::{GIVE_A_KEY, without_way};
 use crate::cli::session;
 
 const NAME: &str = "serve";
@@ -25,19 +24,26 @@ pub(super) fn checks(configured: &Configured) -> Vec<Check> {
     let Some(serve) = &configured.config.serve else {
         return Vec::new();
     };
-    let mut all = vec![match begin(configured, serve) {
-        Ok(()) => match without_way(serve) {
-            None => Check::ok(
-                NAME,
-                "personas, callers, issuers and listeners are as a server needs them",
-            ),
-            Some(without) => Check::warn(NAME, without, GIVE_A_KEY),
-        },
-        Err(failure) => Check::failed(NAME, failure, "correct [serve] in aral.toml"),
-    }];
+    let mut all = match begin(configured, serve) {
+        Ok(()) => told(serve),
+        Err(failure) => vec![Check::failed(NAME, failure, "correct [serve] in aral.toml")],
+    };
     let now = SystemClock::new().now();
     all.extend(terms(serve).iter().filter_map(|term| ending(term, now)));
     all
+}
+
+/// Lines that do nothing; none of them: a server is as it should be.
+fn told(serve: &ServeConfig) -> Vec<Check> {
+    let lines = serve.lines_for_nothing();
+    if lines.is_empty() {
+        let well = "personas, callers, issuers and listeners are as a server needs them";
+        return vec![Check::ok(NAME, well)];
+    }
+    let lines = lines.into_iter();
+    lines
+        .map(|Warning { message, hint }| Check::warn(NAME, message, hint))
+        .collect()
 }
 
 /// Of all listeners. Files that cannot be taken are what the server is not made for.

@@ -17,7 +17,7 @@ fn folder(text: &str) -> Folder {
     folder
 }
 
-fn serve(text: &str) -> ServeConfig {
+pub(super) fn serve(text: &str) -> ServeConfig {
     folder(text).load().unwrap().serve.unwrap()
 }
 
@@ -250,7 +250,7 @@ fn a_file_of_keys_with_which_no_token_can_be_good_is_refused() {
     }
 }
 
-const CALLER: &str = "[[serve.caller]]\nname = \"me\"\npersona = \"p.json\"\n";
+pub(super) const CALLER: &str = "[[serve.caller]]\nname = \"me\"\npersona = \"p.json\"\n";
 
 #[test]
 fn a_caller_signs_or_not_with_these_keys() {
@@ -382,32 +382,6 @@ fn the_keys_of_issuers_are_fetched_as_outbound_says() {
     ));
     let shown = format!("{:?}", config.load().unwrap().serve.unwrap().outbound);
     assert!(shown.contains("proxy.example"), "{shown}");
-}
-
-#[test]
-fn a_caller_without_a_way_to_call_is_known() {
-    let without = |text: &str| {
-        let serve = serve(text);
-        let names: Vec<String> = serve.callers_without_way().map(ToString::to_string).collect();
-        names
-    };
-    assert_eq!(without(CALLER), ["me"]);
-    let keys = format!("{CALLER}keys = [\"{}\"]\n", aral_contract::Digest::of(b"k"));
-    assert!(without(&keys).is_empty());
-    assert!(without(&format!("{CALLER}certificates = [\"dns:a\"]\n")).is_empty());
-    let listener = "[[serve.listener]]\naddress = \"127.0.0.1:0\"\n";
-    assert_eq!(without(&format!("{CALLER}{listener}")), ["me"]);
-    assert!(without(&format!("{CALLER}{listener}anonymous = \"me\"\n")).is_empty());
-}
-
-#[test]
-fn a_signature_alone_is_no_way_to_call() {
-    let without = |lines: &str| {
-        let signs = "signature = \"required\"\nsignature_keys = [\"dev.pub.pem\"]\n";
-        serve(&format!("{CALLER}{signs}{lines}")).callers_without_way().count()
-    };
-    assert_eq!(without(""), 1);
-    assert_eq!(without(&format!("keys = [\"{}\"]\n", Digest::of(b"k"))), 0);
 }
 
 #[test]
