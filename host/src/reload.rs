@@ -236,6 +236,11 @@ impl<'a> Renewal<'a> {
         let (old, new) = (before.policy().digest(), self.dispatcher.policy().digest());
         changed("policy", old, new);
         changed("trust", before.trust().digest(), self.dispatcher.trust().digest());
+        let old = self.in_force.config.as_ref().and_then(|config| config.serve.as_ref());
+        if let (Some(old), Some(new)) = (old, &self.config.serve) {
+            changed("callers", old.callers_digest(), new.callers_digest());
+            changed("issuers", old.issuers_digest(), new.issuers_digest());
+        }
         for (capability, warnings) in &self.admitted {
             self.host.registered(Arc::clone(capability), warnings.clone());
         }

@@ -310,7 +310,7 @@ fn without_persona() -> Failure {
 fn issuers(config: &ServeConfig, sessions: Vec<Vec<Session>>, clock: Arc<dyn Clock>) -> Result<Issuers, Failure> {
     let one = |(issuer, sessions): (&IssuerConfig, Vec<Session>)| {
         let keys = match &issuer.keys {
-            JwksConfig::File(keys) => KeysPlace::Fixed(Arc::clone(keys)),
+            JwksConfig::File(file) => KeysPlace::Fixed(Arc::clone(&file.keys)),
             JwksConfig::Url(remote) => KeysPlace::Url(Arc::new(RemoteKeys {
                 client: config
                     .outbound

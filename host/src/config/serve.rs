@@ -6,6 +6,7 @@ mod idle;
 mod issuer;
 mod keys;
 mod rates;
+mod who;
 
 #[cfg(test)]
 mod tests;
@@ -30,8 +31,8 @@ use super::{ConfigError, KEY_BYTES_MAX, address, read_named};
 pub use error::ServeConfigError;
 use issuer::RawIssuer;
 pub use issuer::{
-    IssuerConfig, JWKS_REFETCH_S_DEFAULT, JWKS_STALE_S_DEFAULT, JWKS_TTL_S_DEFAULT, JwksConfig, LEEWAY_S_DEFAULT,
-    LIFETIME_S_MAX_DEFAULT, RemoteJwksConfig, ScopeConfig, TOKEN_TYPE_DEFAULT,
+    FileJwksConfig, IssuerConfig, JWKS_REFETCH_S_DEFAULT, JWKS_STALE_S_DEFAULT, JWKS_TTL_S_DEFAULT, JwksConfig,
+    LEEWAY_S_DEFAULT, LIFETIME_S_MAX_DEFAULT, RemoteJwksConfig, ScopeConfig, TOKEN_TYPE_DEFAULT,
 };
 use keys::RawKeys;
 use rates::RawRates;

@@ -1330,6 +1330,44 @@ fn a_master_key_whose_file_does_not_answer_holds_up_no_configuration() {
 }
 
 #[test]
+fn keys_of_callers_and_issuers_that_are_others_in_their_files_are_on_record() {
+    const JWKS: &str =
+        r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"one","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+    let lab = Lab::new();
+    let config = |kid: &str, signer: u8| {
+        lab.write("jwks.json", JWKS.replace("one", kid).as_bytes());
+        lab.write("caller.pub.pem", key(signer).public().to_pem().unwrap().as_bytes());
+        let serve = "[serve]\nresource = \"https://aral.example\"\n[[serve.listener]]\naddress = \"127.0.0.1:0\"\n\
+                     [[serve.caller]]\nname = \"me\"\npersona = \"p.json\"\nsignature = \"required\"\n\
+                     signature_keys = [\"caller.pub.pem\"]\n[[serve.issuer]]\nissuer = \"i\"\naudiences = [\"https://aral.example\"]\n\
+                     algorithms = [\"EdDSA\"]\njwks_file = \"jwks.json\"\n[[serve.issuer.scope]]\nscope = \"s\"\npersona = \"p.json\"\n";
+        lab.config(&[], &[], serve)
+    };
+    let host = lab.host(config("one", 2));
+    let changed = || -> Vec<(&'static str, bool)> {
+        let events = lab.events().into_iter();
+        events
+            .filter_map(|event| match event {
+                EventKind::ConfigurationChanged { subject, before, after } => Some((subject, before != Some(after))),
+                _ => None,
+            })
+            .collect()
+    };
+    changed();
+    let file = ("configuration", false);
+    for (kid, signer, expected) in [
+        ("one", 2, vec![file]),
+        ("two", 2, vec![("issuers", true), file]),
+        ("two", 2, vec![file]),
+        ("two", 3, vec![("callers", true), file]),
+        ("one", 2, vec![("callers", true), ("issuers", true), file]),
+    ] {
+        host.reload(&config(kid, signer)).unwrap();
+        assert_eq!(changed(), expected, "{kid} {signer}");
+    }
+}
+
+#[test]
 fn where_and_by_whom_a_server_is_managed_cannot_change() {
     let lab = Lab::new();
     let config = |admin: &str| {

@@ -157,7 +157,7 @@ pub enum EventKind {
     },
     /// What decides about rights was replaced.
     ConfigurationChanged {
-        /// What: `policy`, `configuration`, `trust`, or `tls` for the files of a listener.
+        /// What: `policy`, `configuration`, `trust`, `callers`, `issuers`, or `tls` for the files of a listener.
         subject: &'static str,
         /// SHA-256 of what was in force; none: nothing was.
         before: Option<Digest>,

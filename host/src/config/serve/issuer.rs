@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aral_contract::Digest;
 use aral_protocol::{KeySet, TokenAlgorithm};
 use aral_runtime::outbound::ServerUrl;
 use serde::Deserialize;
@@ -57,9 +58,18 @@ pub struct IssuerConfig {
 #[derive(Debug, Clone)]
 pub enum JwksConfig {
     /// They were in a file.
-    File(Arc<KeySet>),
+    File(FileJwksConfig),
     /// At an address.
     Url(RemoteJwksConfig),
+}
+
+/// Keys that were in a file.
+#[derive(Debug, Clone)]
+pub struct FileJwksConfig {
+    /// The keys.
+    pub keys: Arc<KeySet>,
+    /// SHA-256 of the file.
+    pub digest: Digest,
 }
 
 /// Keys at an address.
@@ -205,7 +215,7 @@ fn issuer(raw: RawIssuer, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<Issuer
 }
 
 /// Keys that change by a hand alone: where no token can be good, this is the time to say so.
-fn key_set(issuer: &str, algorithms: &[TokenAlgorithm], path: PathBuf) -> Result<Arc<KeySet>, ConfigError> {
+fn key_set(issuer: &str, algorithms: &[TokenAlgorithm], path: PathBuf) -> Result<FileJwksConfig, ConfigError> {
     let named = format!("[[serve.issuer]] `{}`: jwks_file", issuer.escape_debug());
     let bytes = read_named(&path, JWKS_BYTES_MAX, named, NAME_A_FILE)?;
     let issuer = issuer.to_owned();
@@ -213,7 +223,10 @@ fn key_set(issuer: &str, algorithms: &[TokenAlgorithm], path: PathBuf) -> Result
         Ok(keys) => {
             let offered = keys.algorithms();
             if offered.iter().any(|algorithm| algorithms.contains(algorithm)) {
-                return Ok(Arc::new(keys));
+                return Ok(FileJwksConfig {
+                    keys: Arc::new(keys),
+                    digest: Digest::of(&bytes),
+                });
             }
             Err(ServeConfigError::KeysOfOthers { issuer, path, offered }.into())
         }
