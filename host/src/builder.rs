@@ -222,6 +222,10 @@ impl HostBuilder {
     }
 }
 
+/// What to do about a folder of compiled code that cannot be one.
+const ANOTHER_CACHE: &str =
+    "aral.toml, [runtime]: cache_dir = \"cache\", a folder for compiled code alone that this user can make";
+
 /// Whether a host of this configuration has its compiled code, and the key of that. It makes the folder and the key where they are not there,
 /// as a host does.
 ///
@@ -244,6 +248,10 @@ fn not_made(error: &RuntimeError) -> Failure {
         RuntimeError::Cache(CacheError::KeyMalformed { .. } | CacheError::Files(FilesError::TooLarge { .. })) => {
             failure.with_hint("remove that file: a new key is made, and every component is compiled once more")
         }
+        RuntimeError::Cache(CacheError::KeyInside { .. }) => failure.with_hint(ANOTHER_CACHE),
+        RuntimeError::Cache(CacheError::Files(error)) => {
+            failure.with_hint(error.fix().unwrap_or_else(|| ANOTHER_CACHE.to_owned()))
+        }
         RuntimeError::Cache(_) | RuntimeError::Engine(_) | RuntimeError::Option { .. } => failure,
     }
 }
@@ -253,6 +261,23 @@ mod tests {
     use aral_runtime::files;
 
     use super::*;
+
+    #[test]
+    fn a_folder_of_compiled_code_that_cannot_be_one_is_told_of_with_its_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        files::write_path(&folder.path().join("file"), b"", 0o600, files::Replace::Allow).unwrap();
+        for cache in [folder.path().join("file/cache"), state.clone()] {
+            let config = Config {
+                audit: None,
+                cache_dir: Some(cache),
+                ..Config::closed().unwrap()
+            };
+            let failure = Host::builder().config(config).state_dir(&state).build().unwrap_err();
+            assert_eq!(failure.code, Code::ConfigInvalid);
+            assert!(failure.hint.unwrap().contains("[runtime]: cache_dir"));
+        }
+    }
 
     #[test]
     fn a_key_of_the_cache_that_is_none_may_be_removed() {

@@ -103,7 +103,15 @@ impl Host {
         let password = match &config.password {
             None => None,
             Some(Credential::File(path)) => {
-                let bytes = files::read_private(path, PASSWORD_BYTES_MAX).map_err(disk::failure)?;
+                let bytes = files::read_private(path, PASSWORD_BYTES_MAX).map_err(|error| {
+                    let failure = disk::failure(error);
+                    let name_it = || "aral.toml, [serve.rates.redis]: password_file = \"FILE\"".to_owned();
+                    Failure {
+                        message: format!("[serve.rates.redis] password_file: {}", failure.message),
+                        hint: failure.hint.or_else(|| Some(name_it())),
+                        ..failure
+                    }
+                })?;
                 Some(SecretValue::new(bytes.trim_ascii_end().to_vec()))
             }
             Some(Credential::Environment(name)) => {

@@ -675,6 +675,16 @@ fn doctor_warns_of_a_certificate_that_ends_soon() {
 }
 
 #[test]
+fn a_candidate_policy_that_is_not_there_is_told_of_with_its_own_option() {
+    let run = Desk::new().aral(&["policy", "simulate", "--policy", "nope.toml"]);
+    let parts = [
+        "there is no configuration at `nope.toml`",
+        "hint: name a file that is there: `--policy FILE`",
+    ];
+    run.assert("no candidate", 2, &parts);
+}
+
+#[test]
 fn whoever_stands_where_no_configuration_is_is_told_so_first() {
     let desk = Desk::new();
     std::fs::rename(desk.path("aral.toml"), desk.path("other.toml")).expect("it is there");

@@ -115,7 +115,14 @@ fn a_secret_that_no_header_can_carry_is_stored_with_a_warning() {
 fn rotating_needs_a_secret_and_another_value() {
     let desk = desk();
     let rotate = |value: &str| desk.feed(&["secret", "rotate", "github"], value.as_bytes());
-    rotate(VALUE).assert("nothing to rotate", 6, &["there is no secret at `local://github`"]);
+    let step = "hint: see which there are: `aral secret list`; or store it: `aral secret put github`";
+    rotate(VALUE).assert(
+        "nothing to rotate",
+        6,
+        &["there is no secret at `local://github`", step],
+    );
+    desk.aral(&["secret", "delete", "github"])
+        .assert("nothing to delete", 6, &[step]);
     put(&desk, "github", VALUE).assert("put", 0, &[]);
     let same = rotate(VALUE);
     same.assert("the same value", 2, &["the new value is the one that is there"]);

@@ -41,7 +41,11 @@ fn shown(configured: &Configured, output: &Output) -> Done {
 }
 
 fn simulated(arguments: &PolicySimulate, configured: &Configured, output: &Output) -> Done {
-    let candidate = Config::load(&arguments.policy)?.policy;
+    let candidate = Config::load(&arguments.policy).map_err(|failure| match files::is_absent(&arguments.policy) {
+        true => failure.with_hint("name a file that is there: `--policy FILE`"),
+        false => failure,
+    });
+    let candidate = candidate?.policy;
     let log = audit::folder(&arguments.place, configured)?;
     let documents = documents(arguments, configured, output);
     let since = arguments.since.moment(SystemClock::new().now());

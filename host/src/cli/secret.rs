@@ -79,7 +79,8 @@ fn put(arguments: &SecretPut, rotate: bool, configured: &Configured, output: &Ou
         name: name.clone(),
         value,
         rotate,
-    })?;
+    });
+    let changed = changed.map_err(|failure| unknown(name, failure))?;
     if let Some(why) = unfit {
         output.warn(&format!(
             "a capability can read {name}, and no request can carry it in a header: {why}"
@@ -95,13 +96,24 @@ fn put(arguments: &SecretPut, rotate: bool, configured: &Configured, output: &Ou
 
 fn delete(arguments: &SecretDelete, configured: &Configured, output: &Output) -> Done {
     let name = &arguments.name;
-    let changed = open(configured, Some(name), Opens::ToWrite)?.act(verb::SecretDelete { name: name.clone() })?;
+    let changed = open(configured, Some(name), Opens::ToWrite)?.act(verb::SecretDelete { name: name.clone() });
+    let changed = changed.map_err(|failure| unknown(name, failure))?;
     let reference = changed.done;
     output.changed(
         &format!("deleted {name}, which was at {reference}; its key is destroyed"),
         json!({"name": name, "reference": reference}),
         changed.unrecorded.as_deref(),
     )
+}
+
+/// What did not work with a secret of this name, with the step where there is none.
+fn unknown(name: &SecretName, failure: Failure) -> Failure {
+    if failure.code != Code::RecordUnknown || failure.hint.is_some() {
+        return failure;
+    }
+    failure.with_hint(format!(
+        "see which there are: `aral secret list`; or store it: `aral secret put {name}`"
+    ))
 }
 
 /// Page by page: a store may hold more than memory does.

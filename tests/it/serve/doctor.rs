@@ -108,7 +108,7 @@ fn cases() -> Vec<Case> {
                 });
             }),
             2,
-            "redis.password` has mode 0644",
+            "[serve.rates.redis] password_file: `",
         ),
         (
             "a log where no folder can be made",

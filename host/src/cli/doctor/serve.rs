@@ -75,11 +75,15 @@ fn ending(term: &TlsTerm, now: Timestamp) -> Option<Check> {
             "fetch the next list of its issuer, and replace the file",
         ),
     };
-    (term.to.duration_since(now) < soon).then(|| {
+    let is_over = term.to < now;
+    // The server is not made with such a certificate, which says it.
+    let is_told = is_over && term.part == TlsPart::Certificate;
+    let is = if is_over { "was" } else { "is" };
+    (term.to.duration_since(now) < soon && !is_told).then(|| {
         Check::warn(
             TLS,
             format!(
-                "`{}`: {what} is in its time until {}; {then}",
+                "`{}`: {what} {is} in its time until {}; {then}",
                 term.file.display(),
                 term.to
             ),
@@ -127,6 +131,11 @@ mod tests {
             "{check:?}"
         );
         assert!(check.fix.unwrap().contains("renew it"));
+        assert!(told(&certificate, "2026-03-01T00:00:00Z").is_some());
+        assert!(
+            told(&certificate, "2026-03-01T00:00:01Z").is_none(),
+            "no server is made with it"
+        );
         for (part, fix) in [
             (TlsPart::OcspResponse, "openssl ocsp"),
             (TlsPart::RevocationList, "the next list"),
@@ -136,7 +145,8 @@ mod tests {
             assert!(told(&short, "2026-01-04T00:00:00Z").is_none());
             let check = told(&short, "2026-01-04T00:00:01Z").unwrap();
             assert!(check.fix.unwrap().contains(fix));
-            assert!(told(&short, "2026-02-01T00:00:00Z").is_some(), "it is over");
+            let over = told(&short, "2026-02-01T00:00:00Z").unwrap();
+            assert!(over.detail.contains("was in its time until"), "{over:?}");
             let long = term(part, "2025-01-01T00:00:00Z", "2026-03-01T00:00:00Z");
             assert!(told(&long, "2026-02-15T00:00:00Z").is_none());
             assert!(told(&long, "2026-02-15T00:00:01Z").is_some());
