@@ -5,6 +5,7 @@ mod address;
 pub mod audit;
 mod error;
 mod named;
+mod odd;
 mod outbound;
 mod parse;
 mod range;

@@ -643,6 +643,19 @@ fn doctor_refuses_what_a_server_would_refuse_at_its_start() {
         code == 0 && shown.contains("read_roots: `/nowhere` is no folder"),
         "{shown}"
     );
+    let (code, shown) = checked(&|config| {
+        config["policy"]["network"]["networks"] = json!(["10.1.0.1/16"]);
+        config["policy"]["exec"] = json!({ "programs": [{ "path": "/usr/bin/gitt", "args": [] }] });
+        config["serve"]["limits"] = json!({ "requests_max": 10, "requests_per_caller_max": 500 });
+    });
+    assert_eq!(code, 0, "{shown}");
+    for part in [
+        "`10.1.0.1/16` is all of the network `10.1.0.0/16`",
+        "`/usr/bin/gitt` is not there",
+        "requests_per_caller_max = 500 bounds nothing",
+    ] {
+        assert!(shown.contains(part), "`{part}` is not in {shown}");
+    }
 }
 
 #[test]

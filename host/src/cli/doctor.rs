@@ -82,6 +82,7 @@ pub(crate) fn run(configured: Result<Configured, Failure>, output: &Output) -> D
             all.extend(checks::manifests(&configured, earlier.as_ref()));
             all.extend(people::personas(&configured, earlier.as_ref()));
             all.extend(names::checks(&configured));
+            all.extend(checks::odd(&configured));
             all.extend(checks::roots(&configured));
             all.extend([state, checks::pool(&configured)]);
             all.extend(storage::checks(&configured));

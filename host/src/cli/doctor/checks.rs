@@ -6,7 +6,7 @@ use std::process::Command;
 use aral_capability::manifest::{self, ManifestBody};
 use aral_contract::document::Verified;
 use aral_contract::{Clock as _, Failure, Metering};
-use aral_host::Earlier;
+use aral_host::{Earlier, Warning};
 use aral_runtime::{Runtime, RuntimeError, RuntimeOptions, SystemClock, files};
 use jiff::Timestamp;
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat2};
@@ -94,7 +94,8 @@ fn one_manifest(path: &Path, read: &Result<Verified<ManifestBody>, Failure>, now
     }
 }
 
-/// The folders below which capabilities may read and write. One that is not there is no fault as long as nobody needs it.
+/// The folders below which capabilities may read and write, and the programs that they may run. One that is not there is no fault as long
+/// as nobody needs it.
 pub(crate) fn roots(configured: &Configured) -> Vec<Check> {
     let policy = &configured.config.policy;
     let mut all = Vec::new();
@@ -111,7 +112,25 @@ pub(crate) fn roots(configured: &Configured) -> Vec<Check> {
             }
         }
     }
+    for program in &policy.programs {
+        let path = program.path.as_str();
+        if crate::cli::files::is_absent(Path::new(path)) {
+            all.push(Check::warn(
+                "exec",
+                format!("[policy.exec] programs: `{path}` is not there: no capability runs it"),
+                "install it, or correct its path in aral.toml",
+            ));
+        }
+    }
     all
+}
+
+/// Lines that may hold for something else than was meant.
+pub(crate) fn odd(configured: &Configured) -> Vec<Check> {
+    let lines = configured.config.odd_lines().into_iter();
+    lines
+        .map(|Warning { message, hint }| Check::warn("lines", message, hint))
+        .collect()
 }
 
 /// The folder of the serials, the cache's key and the cache. And what the first of them says of earlier runs, where it can be read.

@@ -79,6 +79,14 @@ pub enum ServeConfigError {
     /// No place of keys, or two.
     #[error("[[serve.issuer]] `{}` needs one of jwks_url and jwks_file", .0.escape_debug())]
     KeysPlace(String),
+    /// Times for keys that are not fetched.
+    #[error("[[serve.issuer]] `{}` has {key}, and the keys in its jwks_file are not fetched", .issuer.escape_debug())]
+    NotFetched {
+        /// Which.
+        issuer: String,
+        /// What it has.
+        key: &'static str,
+    },
     /// An address that keys cannot be fetched from.
     #[error("[[serve.issuer]] `{}`: jwks_url", .issuer.escape_debug())]
     KeysUrl {
@@ -180,6 +188,11 @@ impl ServeConfigError {
                 "types" => "[[serve.issuer]]: types = [\"at+jwt\"]".to_owned(),
                 _ => "[[serve.issuer.scope]]: scope = \"aral:agent\" and persona = \"persona.json\"".to_owned(),
             },
+            Self::NotFetched { key, .. } => {
+                return Some(format!(
+                    "leave out `{key}`; a file is read with the configuration, at the start and by `aral reload`"
+                ));
+            }
             Self::KeysPlace(_) | Self::KeysUrl { .. } => {
                 "[[serve.issuer]]: jwks_url = \"https://HOST/jwks\", or http:// on this machine".to_owned()
             }

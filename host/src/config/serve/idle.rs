@@ -3,7 +3,7 @@
 
 use aral_capability::Warning;
 use aral_contract::id::CallerName;
-use aral_protocol::ListenerOptions;
+use aral_protocol::{Bounds, ListenerOptions};
 
 use super::{CallerConfig, ServeConfig};
 
@@ -38,7 +38,48 @@ impl ServeConfig {
                 hint: ASK_FOR_CERTIFICATES.to_owned(),
             });
         }
+        all.extend(self.shares_of_more());
         all
+    }
+
+    /// Shares of one that are more than there is for all together.
+    fn shares_of_more(&self) -> impl Iterator<Item = Warning> {
+        let Bounds {
+            connections_max,
+            connections_per_address_max,
+            requests_max,
+            requests_per_caller_max,
+            unsent_bytes_max,
+            unsent_bytes_per_caller_max,
+            ..
+        } = self.bounds;
+        let shares = [
+            (
+                "connections_per_address_max",
+                connections_per_address_max,
+                "connections_max",
+                connections_max,
+            ),
+            (
+                "requests_per_caller_max",
+                requests_per_caller_max,
+                "requests_max",
+                requests_max,
+            ),
+            (
+                "unsent_bytes_per_caller_max",
+                unsent_bytes_per_caller_max,
+                "unsent_bytes_max",
+                unsent_bytes_max,
+            ),
+        ];
+        let more = shares.into_iter().filter(|(_, share, _, total)| share > total);
+        more.map(|(key, share, of, total)| Warning {
+            message: format!(
+                "[serve.limits] {key} = {share} bounds nothing: there is no more than {of} = {total} for all"
+            ),
+            hint: format!("aral.toml, [serve.limits]: {key} = N, N less than {total}; or leave it out, for a quarter"),
+        })
     }
 
     /// Callers that can never call: nothing shows who they are, and no listener takes whoever says nothing for one of them. A signature
@@ -93,6 +134,26 @@ mod tests {
             "a signature alone is no way to call"
         );
         assert!(!without(&format!("{CALLER}{signs}keys = [\"{}\"]\n", Digest::of(b"k"))));
+    }
+
+    #[test]
+    fn a_share_of_more_than_there_is_is_known() {
+        let pairs = [
+            ("connections_per_address_max", "connections_max"),
+            ("requests_per_caller_max", "requests_max"),
+            ("unsent_bytes_per_caller_max", "unsent_bytes_max"),
+        ];
+        for (share, total) in pairs {
+            let limits = |own: u64| told(&format!("[serve.limits]\n{total} = 10\n{share} = {own}\n"));
+            assert!(limits(10).is_empty(), "{share}");
+            let told = limits(11);
+            let [one] = &told[..] else { panic!("{told:?}") };
+            assert!(
+                one.starts_with(&format!("[serve.limits] {share} = 11 bounds nothing")),
+                "{one}"
+            );
+            assert!(one.contains(&format!("no more than {total} = 10")), "{one}");
+        }
     }
 
     #[test]

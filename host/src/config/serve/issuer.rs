@@ -174,6 +174,17 @@ fn issuer(raw: RawIssuer, beside: &impl Fn(PathBuf) -> PathBuf) -> Result<Issuer
             return Err(ServeConfigError::Nothing { issuer, key }.into());
         }
     }
+    let times = [
+        ("jwks_ttl_s", raw.jwks_ttl_s),
+        ("jwks_stale_s", raw.jwks_stale_s),
+        ("jwks_refetch_s", raw.jwks_refetch_s),
+    ];
+    if raw.jwks_file.is_some()
+        && let Some((key, _)) = times.into_iter().find(|(_, time)| time.is_some())
+    {
+        let issuer = raw.issuer;
+        return Err(ServeConfigError::NotFetched { issuer, key }.into());
+    }
     let keys = match (raw.jwks_url, raw.jwks_file) {
         (Some(text), None) => {
             let server = ServerUrl::parse(&text).map_err(|error| ServeConfigError::KeysUrl {

@@ -121,6 +121,24 @@ fn an_issuer_that_cannot_be_is_refused_with_the_line_to_write() {
         ),
         (
             "jwks_url = \"https://issuer.example/jwks\"",
+            "jwks_file = \"jwks.json\"\njwks_ttl_s = 300",
+            "has jwks_ttl_s, and the keys in its jwks_file are not fetched",
+            "leave out `jwks_ttl_s`",
+        ),
+        (
+            "jwks_url = \"https://issuer.example/jwks\"",
+            "jwks_file = \"jwks.json\"\njwks_stale_s = 3600",
+            "has jwks_stale_s, and",
+            "leave out `jwks_stale_s`",
+        ),
+        (
+            "jwks_url = \"https://issuer.example/jwks\"",
+            "jwks_file = \"jwks.json\"\njwks_refetch_s = 30",
+            "has jwks_refetch_s, and",
+            "leave out `jwks_refetch_s`",
+        ),
+        (
+            "jwks_url = \"https://issuer.example/jwks\"",
             "jwks_file = \"none.json\"",
             "[[serve.issuer]] `https://issuer.example`: jwks_file: cannot open `",
             "name a file that is there",

@@ -97,6 +97,13 @@ pub enum ProxiesError {
     },
 }
 
+impl Proxies {
+    /// As they are written.
+    pub fn networks(&self) -> &[IpNet] {
+        &self.networks
+    }
+}
+
 /// The networks as they are written.
 #[derive(Deserialize)]
 #[serde(transparent)]
