@@ -132,6 +132,8 @@ pub struct Completion {
     pub result: Result<String, Failure>,
     /// What the call used, however it ended.
     pub usage: Usage,
+    /// Whether the guest ran, as [`Running`] says.
+    pub ran: bool,
 }
 
 enum Program {
@@ -239,6 +241,7 @@ impl Bound {
         Completion {
             result: result.map_err(|failure| failure.with_trace(call.context.trace)),
             usage,
+            ran: record.ran(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the parts of one call share: for whom it runs, where its events go, and what it has used up. It decides nothing;
 //! the host functions decide and report here.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +42,7 @@ pub(crate) struct CallRecord {
     pub(crate) log: Mutex<LogBook>,
     host_calls: Option<HostCalls>,
     running: Option<Running>,
+    ran: AtomicBool,
     /// Until when somebody waits for it; none: as long as its limits allow.
     pub(crate) until: Option<Instant>,
     /// Operations on the store that it may begin besides those under way.
@@ -76,6 +77,7 @@ impl CallRecord {
         Arc::new(Self {
             host_calls,
             running,
+            ran: AtomicBool::new(false),
             until,
             store_operations: Arc::new(Semaphore::new(STORE_OPERATIONS_PER_CALL_MAX)),
             started: frame.services.clock.elapsed(),
@@ -126,9 +128,15 @@ impl CallRecord {
 
     /// The guest runs: it may have done what is not to be done again.
     pub(crate) fn runs(&self) {
+        self.ran.store(true, Ordering::Relaxed);
         if let Some(running) = &self.running {
             running.tell();
         }
+    }
+
+    /// Whether it came to that.
+    pub(crate) fn ran(&self) -> bool {
+        self.ran.load(Ordering::Relaxed)
     }
 
     /// A host function lets something through, and has not done it yet.
@@ -280,8 +288,6 @@ pub(crate) fn sanitised(text: &str, bytes_max: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicBool;
-
     use aral_contract::Limits;
     use serde_json::json;
 
@@ -298,7 +304,8 @@ mod tests {
             let context = TraceContext::begin(TraceId::from_bytes([7; 16]));
             let record = CallRecord::listing(Arc::clone(&call.frame), context, None, Some(running), None);
             act(record.as_ref());
-            told.load(Ordering::Relaxed)
+            assert_eq!(record.ran(), told.load(Ordering::Relaxed));
+            record.ran()
         };
         let counted = |act: &dyn Fn(&CallRecord)| {
             let before = call.recorded();

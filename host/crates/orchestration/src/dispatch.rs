@@ -309,7 +309,7 @@ impl Dispatcher {
         let (result, usage) = match entered.await {
             Ok(completion) => {
                 if let Some(reservation) = &mut reservation {
-                    reservation.settle(granted.terms(), &completion.usage);
+                    reservation.settle(granted.terms(), &completion);
                 }
                 (completion.result, completion.usage)
             }

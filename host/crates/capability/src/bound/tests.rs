@@ -111,7 +111,9 @@ async fn watched(bound: &Bound, input: &str) -> (Completion, bool) {
             until: None,
         })
         .await;
-    (completion, told.load(Ordering::Relaxed))
+    let told = told.load(Ordering::Relaxed);
+    assert_eq!(completion.ran, told);
+    (completion, told)
 }
 
 const ECHO: &str = "(call $ok (local.get $in) (local.get $len))";

@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aral_capability::Completion;
 use aral_contract::event::Severity;
-use aral_contract::{CapabilityId, Clock, Code, EventKind, Failure, PersonaId, TraceId, Usage};
+use aral_contract::{Blame, CapabilityId, Clock, Code, EventKind, Failure, PersonaId, TraceId};
 use aral_persona::PersonaBody;
 use semver::VersionReq;
 
@@ -48,9 +49,13 @@ impl Reservation {
         self.cost = self.most;
     }
 
-    /// The call has ended, and used this.
-    pub(super) fn settle(&mut self, terms: &Terms, usage: &Usage) {
-        self.cost = terms.cost_micro(usage);
+    /// The call has ended. It costs nothing where the host failed before the guest ran: the caller got nothing, and comes again.
+    pub(super) fn settle(&mut self, terms: &Terms, completion: &Completion) {
+        let is_hosts = |failure: &Failure| failure.code.blame() == Blame::Host;
+        self.cost = match &completion.result {
+            Err(failure) if !completion.ran && is_hosts(failure) => 0,
+            Ok(_) | Err(_) => terms.cost_micro(&completion.usage),
+        };
     }
 
     /// What the call costs, as far as it is known.

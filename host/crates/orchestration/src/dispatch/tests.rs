@@ -144,17 +144,21 @@ fn fixture_compiled_by(compiler: CompilerKind, policy_text: &str, gate: GateOpti
 }
 
 fn fixture_within(file_work: FileWork, compiler: CompilerKind, policy_text: &str, gate: GateOptions) -> Fixture {
+    let options = RuntimeOptions {
+        allocation: Allocation::OnDemand,
+        compiler,
+        ..RuntimeOptions::default()
+    };
+    fixture_on(options, file_work, policy_text, gate)
+}
+
+fn fixture_on(options: RuntimeOptions, file_work: FileWork, policy_text: &str, gate: GateOptions) -> Fixture {
     let clock = Arc::new(TestClock {
         now: Mutex::new("2026-06-01T00:00:00Z".parse().unwrap()),
         passed: Mutex::default(),
         breaks_in: AtomicUsize::new(0),
     });
     let kept = Arc::new(Kept::default());
-    let options = RuntimeOptions {
-        allocation: Allocation::OnDemand,
-        compiler,
-        ..RuntimeOptions::default()
-    };
     let dispatcher = Dispatcher::new(DispatcherParts {
         runtime: Runtime::new(options).unwrap(),
         registry: Registry::default(),

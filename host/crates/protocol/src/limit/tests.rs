@@ -148,6 +148,11 @@ fn the_cost_of_a_call_is_put_aside_and_settled() {
     for phase in [CallPhase::Waiting, CallPhase::Preparing] {
         assert_eq!(beside(Some(phase), None), 10, "it was given up while {phase}");
     }
+    assert_eq!(
+        beside(Some(CallPhase::Preparing), Some(0)),
+        10,
+        "there was no room for its guest"
+    );
     assert_eq!(beside(Some(CallPhase::Running), None), 6, "it was given up");
     assert_eq!(beside(Some(CallPhase::Running), Some(10)), 9, "it cost less");
     let dearer = beside(Some(CallPhase::Running), Some(1000));

@@ -3,6 +3,7 @@
 
 use aral_contract::Classification;
 use aral_contract::event::Severity;
+use tokio::sync::watch;
 
 use super::*;
 
@@ -263,6 +264,50 @@ async fn a_call_that_found_no_place_costs_nothing() {
     let refused = tokio::time::timeout(Duration::from_millis(200), both).await;
     assert!(refused.is_err(), "the loop ended by itself");
     assert_eq!(calls(&fixture, &session, 3).await.0, 2);
+}
+
+#[tokio::test]
+async fn a_call_that_found_no_room_for_its_guest_costs_nothing() {
+    // One call at a time has an instance.
+    let options = RuntimeOptions {
+        concurrent_calls_max: 1,
+        ..RuntimeOptions::default()
+    };
+    let policy = format!("{OPEN}price.call_micro = 5\n");
+    let fixture = fixture_on(options, FileWork::default(), &policy, GateOptions::default());
+    fixture.admit("echo", &echo(), json!({}));
+    fixture.admit("loop", &tool("(loop (br 0))"), json!({}));
+    let session = agent("a", json!({}), json!({"max_cost_per_hour": 10}));
+    let other = agent("b", json!({}), json!({}));
+    let looping = "loop".parse().unwrap();
+    let request = Request {
+        capability: &looping,
+        version: None,
+        input: b"{}",
+        trace: None,
+    };
+    let phase = watch::Sender::new(CallPhase::default());
+    let mut phases = phase.subscribe();
+    let mut held = Box::pin(fixture.dispatcher.invoke_watched(&other, request, &phase, None));
+    tokio::select! {
+        _ended = held.as_mut() => panic!("the loop ended by itself"),
+        running = phases.wait_for(|phase| *phase == CallPhase::Running) => drop(running.unwrap()),
+    }
+    for _ in 0..3 {
+        let refused = fixture.call_as(&session, "echo", "{}").await;
+        assert_eq!((code(&refused), refused.cost_micro), (Code::Unavailable, 0));
+    }
+    drop(held);
+    assert_eq!(calls(&fixture, &session, 3).await.0, 2);
+}
+
+#[tokio::test]
+async fn a_call_whose_input_breaks_its_schema_pays_its_price() {
+    let fixture = lines("price.call_micro = 5");
+    let session = agent("a", json!({}), json!({"max_cost_per_hour": 10}));
+    let refused = fixture.call_as(&session, "echo", "[]").await;
+    assert_eq!((code(&refused), refused.cost_micro), (Code::InputInvalid, 5));
+    assert_eq!(calls(&fixture, &session, 3).await.0, 1);
 }
 
 #[tokio::test]
