@@ -10,6 +10,7 @@ use crate::support::desk::Desk;
 use crate::support::guests::*;
 use crate::support::redis::Redis;
 use crate::support::server::{Server, desk};
+use crate::support::wire::request;
 
 const ECHO: &str = "runtime-echo-tool";
 
@@ -100,6 +101,45 @@ fn the_cost_of_calls_is_counted_together_and_given_back() {
     let (_three, other) = start(json!({ "call_micro": 150 }));
     assert_eq!(statuses(&dear, 1), [200]);
     assert_eq!(statuses(&other, 2), [200, 429]);
+}
+
+#[test]
+fn what_a_server_that_died_has_put_aside_ends_with_the_time_that_its_calls_may_take() {
+    let ends_in_ms = |handler_ms: u64| -> u64 {
+        let redis = Redis::start();
+        let desk = desk(|config| {
+            config["serve"]["rates"] = json!({ "redis": at(&redis) });
+            config["serve"]["limits"]["handler_ms"] = json!(handler_ms);
+            config["policy"]["price"] = json!({ "call_micro": 10 });
+        });
+        desk.guest(RUNTIME_SLEEP, |_| ());
+        let server = Server::start(&desk);
+        let mut under_way = server.wire();
+        let fields = [("Content-Type", "application/json")];
+        under_way.send(&request(
+            "POST",
+            "/v1/invoke/runtime-sleep",
+            &fields,
+            r#"{"wait_ms":20000}"#,
+        ));
+        let start = Instant::now();
+        let key = loop {
+            let keys = redis.ask("KEYS *:aside");
+            if let Some(key) = keys.lines().find(|line| line.ends_with(":aside")) {
+                break key.to_owned();
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "{keys}");
+            std::thread::sleep(Duration::from_millis(50));
+        };
+        let left = redis.ask(&format!("PTTL {key}"));
+        let left = left.trim_start_matches(':').lines().next().expect("a number");
+        left.parse().expect("a time")
+    };
+    // Twice the time, with the second in which it is told.
+    let short = ends_in_ms(21_000);
+    assert!(short <= 44_100, "{short}");
+    let long = ends_in_ms(3_600_000);
+    assert!((3_600_000..=7_202_100).contains(&long), "{long}");
 }
 
 #[test]

@@ -32,6 +32,9 @@ const CALLERS_IN_FULL: u64 = 32;
 /// from keeping callers for ever.
 pub(crate) const TELL: Duration = Duration::from_secs(1);
 
+/// Most that `handler_ms` may be.
+const HANDLER_MS_MAX: u64 = 3_600_000;
+
 macro_rules! bounds {
     ($($(#[$doc:meta])* $name:ident = $default:expr, $min:expr => $max:expr;)*) => {
         /// The bounds of the server. Every field is enforced; the unit is the last word of its name.
@@ -110,7 +113,7 @@ bounds! {
     /// From the end of the header fields to the end of the body. Stops the same with the body.
     body_ms = 30_000, 10 => 600_000;
     /// The call itself, with everything it waits for. Stops callers from being kept for ever.
-    handler_ms = 60_000, 10 => 3_600_000;
+    handler_ms = 60_000, 10 => HANDLER_MS_MAX;
     /// From the first byte of an answer to its last. Stops callers who read slowly.
     write_ms = 60_000, 10 => 600_000;
     /// A connection on which nothing is asked. Stops callers who keep connections.
@@ -191,6 +194,16 @@ pub(crate) fn raise(key: &str, bound: u64) -> String {
 /// A bound in milliseconds as a duration.
 pub(crate) fn ms(bound: u64) -> Duration {
     Duration::from_millis(bound)
+}
+
+/// How long a call is under way at most, with what is said of it, where it may take so long.
+pub(crate) fn call_max(handler_ms: u64) -> Duration {
+    ms(handler_ms).saturating_add(TELL)
+}
+
+/// The same where the configuration lets a call take as long as it ever may.
+pub(crate) fn longest_call() -> Duration {
+    call_max(HANDLER_MS_MAX)
 }
 
 /// A bound as the size of something in memory.

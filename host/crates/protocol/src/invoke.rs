@@ -204,7 +204,7 @@ impl Call {
             .dispatcher
             .invoke_watched(&self.caller.session, request, &phase, until);
         self.reservation.begin(phase.subscribe());
-        let most = bounds::ms(handler_ms).saturating_add(bounds::TELL);
+        let most = bounds::call_max(handler_ms);
         let answer = match tokio::time::timeout(most, call).await {
             Ok(outcome) => {
                 self.reservation.settle(outcome.cost_micro);

@@ -22,6 +22,7 @@ mod model;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aral_contract::id::{CallerName, PersonaId, TierName};
 use aral_contract::{AuditSink, CapabilityId, Clock};
@@ -76,13 +77,18 @@ pub(crate) struct Call<'a> {
     pub(crate) capability: &'a CapabilityId,
     /// What it can cost at most, in millionths.
     pub(crate) cost_micro_max: u64,
+    /// How long it takes at most.
+    pub(crate) time_max: Duration,
 }
 
 /// Where something is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Counter {
     Here,
-    Shared,
+    /// What is put aside there ends then at the latest, in microseconds by its clock.
+    Shared {
+        end_us: u64,
+    },
 }
 
 /// A request that may go on.
@@ -264,8 +270,8 @@ impl Limits {
     ) -> Result<Result<Taken, Stopped>, Down> {
         let (limits, shared) = (Arc::clone(self), Arc::clone(shared));
         let asking = async move {
-            let verdict = shared.take(&charges).await;
-            verdict.map(|verdict| limits.taken(verdict, &charges, Counter::Shared))
+            let taken = shared.take(&charges).await;
+            taken.map(|(verdict, end_us)| limits.taken(verdict, &charges, Counter::Shared { end_us }))
         };
         match tokio::spawn(asking.in_current_span()).await {
             Ok(taken) => taken,
@@ -280,7 +286,7 @@ impl Limits {
         match verdict {
             Verdict::Refused(refused) => Err(Stopped::Refused(refused)),
             Verdict::Passed(levels) => {
-                let cost = charges.iter().find(|charge| charge.key.limit == Limit::Cost);
+                let cost = charges.iter().find(|charge| charge.aside.is_some());
                 Ok(Taken {
                     levels,
                     reservation: Reservation::new(self, cost.map(|charge| (*charge, counter))),
@@ -289,19 +295,19 @@ impl Limits {
         }
     }
 
-    /// Gives back what was put aside and not used.
-    fn give_back(self: &Arc<Self>, charge: Charge, counter: Counter) {
+    /// The call has ended for which this was put aside, and used so much of it.
+    fn end(self: &Arc<Self>, charge: Charge, used: u32, counter: Counter) {
         match counter {
-            Counter::Here => self.callers.give_back(&charge),
-            Counter::Shared => {
+            Counter::Here => self.callers.end(&charge, used),
+            Counter::Shared { end_us } => {
                 let limits = Arc::clone(self);
-                // A server that ends has nobody left to give it back, and time does.
+                // A server that ends has nobody left to say so, and then all of it counts as used.
                 let Ok(runtime) = tokio::runtime::Handle::try_current() else {
                     return;
                 };
                 runtime.spawn(async move {
                     if let Some(shared) = &limits.shared {
-                        shared.give_back(charge).await;
+                        shared.end(charge, used, end_us).await;
                     }
                 });
             }
@@ -333,6 +339,7 @@ impl Limits {
                 key: Key::new(Limit::Cost, &[capability]),
                 rate: self.rates.cost,
                 amount,
+                aside: Some(call.time_max),
             });
         }
         charges

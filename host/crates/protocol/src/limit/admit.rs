@@ -14,6 +14,7 @@ use super::fields::{self, Told};
 use super::{Asked, Call, Stopped};
 use crate::authenticate::{Guessed, Shown};
 use crate::body;
+use crate::bounds;
 use crate::caller::Caller;
 use crate::door::{Door, Peer};
 use crate::invoke::Versions;
@@ -170,6 +171,7 @@ fn call<'a>(
     Some(Call {
         capability,
         cost_micro_max,
+        time_max: bounds::call_max(door.shared.bounds.handler_ms),
     })
 }
 

@@ -45,6 +45,9 @@ pub(crate) struct Charge {
     pub(crate) key: Key,
     pub(crate) rate: Rate,
     pub(crate) amount: NonZeroU32,
+    /// It is put aside for a call that takes so long at most: time gives nothing of it back before the call has ended, and then what
+    /// the call used counts from its end on. None: it counts from now on.
+    pub(crate) aside: Option<Duration>,
 }
 
 impl Charge {
@@ -54,12 +57,18 @@ impl Charge {
             key,
             rate,
             amount: NonZeroU32::MIN,
+            aside: None,
         }
     }
 
     /// The amount as the time after which it is given back.
     pub(crate) fn ns(&self) -> u64 {
-        self.rate.interval_ns().saturating_mul(u64::from(self.amount.get()))
+        self.ns_of(self.amount.get())
+    }
+
+    /// The same of another amount.
+    pub(crate) fn ns_of(&self, amount: u32) -> u64 {
+        self.rate.interval_ns().saturating_mul(u64::from(amount))
     }
 
     /// Whether it could pass if nobody else asked.
@@ -68,7 +77,7 @@ impl Charge {
     }
 }
 
-/// How full a key is: the time after which everything is given back.
+/// How full a key is: the time after which everything is given back, if all that is put aside was used and ended now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Level {
     pub(crate) limit: Limit,
@@ -117,7 +126,7 @@ pub(crate) enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) level: Level,
-    /// How long; none: for ever, since it is more than may be had at once.
+    /// How long, if all that is put aside was used and ended now; none: for ever, since it is more than may be had at once.
     pub(crate) wait: Option<Duration>,
     /// How much was wanted.
     pub(crate) amount: NonZeroU32,

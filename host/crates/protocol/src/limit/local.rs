@@ -1,5 +1,6 @@
 //! Limits that one process keeps, by `governor`. All limits of a request are asked under one lock and at one time, and
-//! either all of them are counted or none.
+//! either all of them are counted or none. What is put aside for calls under way, which `governor` does not know, is added to the
+//! level.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -58,23 +59,13 @@ impl Local {
 
     /// Whether [`Local::take`] would count it. Counts nothing.
     pub(crate) fn look(&self, charge: &Charge) -> Result<(), Refused> {
-        let level = self.lock().table.level(&charge.key);
-        let over = level
-            .saturating_add(charge.ns())
-            .saturating_sub(charge.rate.capacity_ns());
-        if over == 0 {
-            return Ok(());
-        }
-        let wait = charge.fits().then_some(Duration::from_nanos(over));
-        Err(Refused::new(charge, level, wait))
+        self.lock().look(charge)
     }
 
-    /// Gives back what was counted.
-    pub(crate) fn give_back(&self, charge: &Charge) {
+    /// The call has ended for which this was put aside, and used so much of it.
+    pub(crate) fn end(&self, charge: &Charge, used: u32) {
         let inner = self.lock();
-        let left = inner.table.level(&charge.key).saturating_sub(charge.ns());
-        let full_at = (left > 0).then(|| inner.now().saturating_add(left));
-        inner.table.set(&charge.key, full_at);
+        inner.table.end_aside(&charge.key, charge.ns(), charge.ns_of(used));
     }
 
     /// From now on so many keys are remembered at most. What is beyond that goes once it is whole again.
@@ -89,6 +80,18 @@ impl Local {
         self.lock().table.len()
     }
 
+    /// How full the key of this is.
+    #[cfg(test)]
+    pub(super) fn level(&self, charge: &Charge) -> u64 {
+        self.lock().table.level(&charge.key)
+    }
+
+    /// Keys of which something is put aside.
+    #[cfg(test)]
+    pub(super) fn asides(&self) -> usize {
+        self.lock().table.asides()
+    }
+
     /// All that happens under this lock happens at one time.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,10 +102,6 @@ impl Local {
 }
 
 impl Inner {
-    fn now(&self) -> u64 {
-        u64::try_from(self.table.now().as_nanos()).unwrap_or(u64::MAX)
-    }
-
     fn remember(&self, charges: &[Charge]) -> Vec<Option<u64>> {
         charges.iter().map(|charge| self.table.get(&charge.key)).collect()
     }
@@ -116,35 +115,54 @@ impl Inner {
     fn take(&mut self, charges: &[Charge]) -> Verdict {
         let mut refused: Option<Refused> = None;
         for charge in charges {
-            if let Err(wait) = self.check(charge) {
-                let level = self.table.level(&charge.key);
-                let new = Refused::new(charge, level, wait);
-                if new.outlasts(refused.as_ref()) {
-                    refused = Some(new);
-                }
+            let counted = match charge.aside {
+                Some(_) => self.look(charge),
+                None => self.count(charge),
+            };
+            if let Err(new) = counted
+                && new.outlasts(refused.as_ref())
+            {
+                refused = Some(new);
             }
         }
         match refused {
             Some(refused) => Verdict::Refused(refused),
             None => {
+                for charge in charges.iter().filter(|charge| charge.aside.is_some()) {
+                    self.table.put_aside(&charge.key, charge.ns());
+                }
                 let level = |charge| Level::new(charge, self.table.level(&charge.key));
                 Verdict::Passed(charges.iter().map(level).collect())
             }
         }
     }
 
-    /// How long it has to wait; none: for ever.
-    fn check(&mut self, charge: &Charge) -> Result<(), Option<Duration>> {
+    /// Whether it passes. Counts nothing.
+    fn look(&self, charge: &Charge) -> Result<(), Refused> {
+        let level = self.table.level(&charge.key);
+        let over = level
+            .saturating_add(charge.ns())
+            .saturating_sub(charge.rate.capacity_ns());
+        if over == 0 {
+            return Ok(());
+        }
+        let wait = charge.fits().then_some(Duration::from_nanos(over));
+        Err(Refused::new(charge, level, wait))
+    }
+
+    /// Counts it, unless it does not pass.
+    fn count(&mut self, charge: &Charge) -> Result<(), Refused> {
         let table = &self.table;
         let limiter = self
             .limiters
             .entry(charge.rate)
             .or_insert_with(|| limiter(charge.rate, table));
-        match limiter.check_key_n(&charge.key, charge.amount) {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(until)) => Err(Some(until.wait_time_from(table.now()))),
-            Err(_more_than_the_burst) => Err(None),
-        }
+        let wait = match limiter.check_key_n(&charge.key, charge.amount) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(until)) => Some(until.wait_time_from(table.now())),
+            Err(_more_than_the_burst) => None,
+        };
+        Err(Refused::new(charge, table.level(&charge.key), wait))
     }
 }
 

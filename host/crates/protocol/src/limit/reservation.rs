@@ -1,6 +1,5 @@
 //! What a call can cost, put aside under the limit of its capability until it is known what it did cost.
 
-use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 
 use aral_orchestration::dispatch::CallPhase;
@@ -9,8 +8,8 @@ use tokio::sync::watch;
 use super::charge::Charge;
 use super::{Counter, Limits};
 
-/// Cost that is put aside. What was not used is given back when this is dropped: all of it while the guest does not run,
-/// nothing once it does, until it is known what it cost. A caller who gives up a call whose guest runs pays what it could have
+/// Cost that is put aside. When this is dropped, what was used of it counts from then on: nothing while the guest does not run, all
+/// of it once it does, until it is known what it cost. A caller who gives up a call whose guest runs pays what it could have
 /// cost; one who only waited has used nothing that others pay for.
 #[derive(Debug)]
 pub(crate) struct Reservation {
@@ -43,7 +42,7 @@ impl Reservation {
         let _ends_once = self.cost_micro.set(cost_micro);
     }
 
-    /// What is not given back.
+    /// What was used.
     fn used_micro(&self) -> u64 {
         let runs = |phase: &watch::Receiver<CallPhase>| *phase.borrow() == CallPhase::Running;
         match self.cost_micro.get() {
@@ -58,8 +57,6 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         let Some((charge, counter)) = self.aside else { return };
         let used = u32::try_from(self.used_micro()).unwrap_or(u32::MAX);
-        if let Some(amount) = NonZeroU32::new(charge.amount.get().saturating_sub(used)) {
-            self.limits.give_back(Charge { amount, ..charge }, counter);
-        }
+        self.limits.end(charge, used.min(charge.amount.get()), counter);
     }
 }

@@ -2,6 +2,7 @@
 //! server's own clock. While the server does not answer nobody waits for it, one task looks whether it is there, and both
 //! changes are recorded, once each.
 
+mod script;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,10 +18,11 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::charge::{Charge, Key, Level, Refused, Verdict};
+use super::charge::{Charge, Key, Refused, Verdict};
 use super::rates::{Limit, Rates};
 use super::server::{RedisOptions, WhenDown};
 use crate::meters;
+use script::{Act, Answered};
 use state::{Connected, Loss, State};
 
 /// How often a server that does not answer is tried. Also the least time between two losses, so that one that answers and
@@ -109,47 +111,43 @@ impl Shared {
         self.link.options.when_down
     }
 
-    /// Counts all, or none.
-    pub(crate) async fn take(&self, charges: &[Charge]) -> Result<Verdict, Down> {
+    /// Counts all, or none. Also when what is put aside ends at the latest, in microseconds by the server's clock.
+    pub(crate) async fn take(&self, charges: &[Charge]) -> Result<(Verdict, u64), Down> {
         // What can never pass need not be asked, and the script has no word for it.
         if let Some(never) = charges.iter().find(|charge| !charge.fits()) {
-            return Ok(Verdict::Refused(Refused::new(never, 0, None)));
+            return Ok((Verdict::Refused(Refused::new(never, 0, None)), 0));
         }
-        self.link.run(charges, Sign::Take).await
+        let answered = self.link.run(charges, Act::Take).await?;
+        Ok((answered.verdict, answered.end_us))
     }
 
-    /// Gives back what was counted. If the server does not answer, it comes back with time alone.
-    pub(crate) async fn give_back(&self, charge: Charge) {
-        let _comes_back_with_time = self.link.run(&[charge], Sign::GiveBack).await;
+    /// The call has ended for which this was put aside until then, and used so much of it. If the server does not answer, all of it
+    /// counts from that end on.
+    pub(crate) async fn end(&self, charge: Charge, used: u32, end_us: u64) {
+        let used_ns = charge.ns_of(used);
+        let _all_of_it_counts = self.link.run(&[charge], Act::GiveBack { used_ns, end_us }).await;
     }
 }
 
-/// The verdict, and the server's time in microseconds; the error is for the log.
-type Answer = Result<(Verdict, u64), String>;
-
-/// Whether an amount is counted or given back.
-#[derive(Debug, Clone, Copy)]
-enum Sign {
-    Take,
-    GiveBack,
-}
+/// What came of it, and the server's time in microseconds; the error is for the log.
+type Answer = Result<(Answered, u64), String>;
 
 impl Link {
-    async fn run(self: &Arc<Self>, charges: &[Charge], sign: Sign) -> Result<Verdict, Down> {
+    async fn run(self: &Arc<Self>, charges: &[Charge], act: Act) -> Result<Answered, Down> {
         let Connected { number, connection } = self.lock().connected.clone().ok_or(Down)?;
-        let asking = Arc::clone(self).ask(connection.clone(), charges.to_vec(), sign);
+        let asking = Arc::clone(self).ask(connection.clone(), charges.to_vec(), act);
         let mut asking = Box::pin(asking);
         let answer = match tokio::time::timeout(self.timeout(), &mut asking).await {
             Ok(answer) => answer,
             Err(_elapsed) => {
-                if matches!(sign, Sign::Take) {
+                if matches!(act, Act::Take) {
                     tokio::spawn(Arc::clone(self).undo(asking, connection, charges.to_vec()));
                 }
                 Err(NOT_IN_TIME.to_owned())
             }
         };
         match answer {
-            Ok((verdict, _now)) => Ok(verdict),
+            Ok((answered, _now)) => Ok(answered),
             Err(error) => {
                 self.lose(number, &error);
                 Err(Down)
@@ -166,27 +164,25 @@ impl Link {
         charges: Vec<Charge>,
     ) {
         let undoing = async move {
-            if let Ok((Verdict::Passed(_), _)) = asking.await {
-                let _comes_back_with_time = self.ask(connection, charges, Sign::GiveBack).await;
+            if let Ok((answered, _now)) = asking.await
+                && let Verdict::Passed(_) = answered.verdict
+            {
+                let undo = Act::GiveBack {
+                    used_ns: 0,
+                    end_us: answered.end_us,
+                };
+                let _comes_back_with_time = self.ask(connection, charges, undo).await;
             }
         };
         let _comes_back_with_time = tokio::time::timeout(LATE, undoing).await;
     }
 
     /// Waits as long as the connection does.
-    async fn ask(self: Arc<Self>, mut connection: MultiplexedConnection, charges: Vec<Charge>, sign: Sign) -> Answer {
-        let mut invocation = self.script.prepare_invoke();
-        for charge in &charges {
-            invocation.key(charge.key.text(self.options.prefix.as_str()));
-            match sign {
-                Sign::Take => invocation.arg(charge.ns()),
-                Sign::GiveBack => invocation.arg(format!("-{}", charge.ns())),
-            };
-            invocation.arg(charge.rate.capacity_ns());
-        }
-        let answer = invocation.invoke_async::<Vec<u64>>(&mut connection).await;
+    async fn ask(self: Arc<Self>, mut connection: MultiplexedConnection, charges: Vec<Charge>, act: Act) -> Answer {
+        let question = script::question(&self.script, self.options.prefix.as_str(), &charges, act);
+        let answer = question.invoke_async::<Vec<u64>>(&mut connection).await;
         let answer = answer.map_err(|error| error.to_string())?;
-        read(&charges, &answer).ok_or_else(|| "it answered something else".to_owned())
+        script::read(&charges, &answer).ok_or_else(|| "it answered something else".to_owned())
     }
 
     fn timeout(&self) -> Duration {
@@ -210,7 +206,7 @@ impl Link {
         let connection = tokio::time::timeout(self.timeout(), connection).await;
         let connection = connection.map_err(|_elapsed| "it takes no connection in time".to_owned())?;
         let connection = connection.map_err(|error| error.to_string())?;
-        let asking = Arc::clone(self).ask(connection.clone(), vec![probe()], Sign::Take);
+        let asking = Arc::clone(self).ask(connection.clone(), vec![probe()], Act::Take);
         let answer = tokio::time::timeout(self.timeout(), asking).await;
         let _taken = answer.map_err(|_elapsed| NOT_IN_TIME.to_owned())??;
         Ok(connection)
@@ -219,7 +215,8 @@ impl Link {
     /// Whether the server still answers, without leaving anything there. One that does not is lost, as if a request had found
     /// that out.
     async fn look(self: &Arc<Self>) {
-        let _answered = self.run(&[probe()], Sign::GiveBack).await;
+        let nothing = Act::GiveBack { used_ns: 0, end_us: 0 };
+        let _answered = self.run(&[probe()], nothing).await;
     }
 
     /// Something failed on this connection.
@@ -338,25 +335,6 @@ fn check_certificates(pem: &[u8]) -> RedisResult<()> {
         return Ok(());
     }
     Err((ErrorKind::InvalidClientConfig, "there is no certificate in it").into())
-}
-
-/// What the script answers; none: that is no answer of it.
-fn read(charges: &[Charge], answer: &[u64]) -> Option<(Verdict, u64)> {
-    let (now, rest) = answer.split_first()?;
-    let (refused, rest) = rest.split_first()?;
-    let (wait, levels) = rest.split_first()?;
-    if levels.len() != charges.len() {
-        return None;
-    }
-    let mut levels = charges.iter().zip(levels);
-    let verdict = match refused.checked_sub(1) {
-        None => Verdict::Passed(levels.map(|(charge, ns)| Level::new(charge, *ns)).collect()),
-        Some(index) => {
-            let (charge, ns) = levels.nth(usize::try_from(index).ok()?)?;
-            Verdict::Refused(Refused::new(charge, *ns, Some(Duration::from_nanos(*wait))))
-        }
-    };
-    Some((verdict, *now))
 }
 
 #[cfg(test)]

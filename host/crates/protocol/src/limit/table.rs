@@ -2,7 +2,8 @@
 //!
 //! A key is forgotten once everything is given back to it, and not before, since forgetting it earlier would give it
 //! everything at once. When the table is full of keys that are in use, all keys that are not in it count together, as one:
-//! whoever fills it resets no limit, and gets less than before.
+//! whoever fills it resets no limit, and gets less than before. What is put aside is remembered for each key beside that, for as
+//! long as the calls are under way, of which there are only so many.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,6 +33,8 @@ struct Kept {
     full_at: HashMap<Key, u64>,
     /// The same for all keys together that are not in the table.
     rest: HashMap<Limit, u64>,
+    /// What is put aside of a key for calls under way, in nanoseconds. Time gives nothing of it back.
+    aside: HashMap<Key, u64>,
     keys_max: usize,
     sweep_at: usize,
     swept: u64,
@@ -47,6 +50,7 @@ impl Table {
         Self(Arc::new(Mutex::new(Kept {
             full_at: HashMap::new(),
             rest: HashMap::new(),
+            aside: HashMap::new(),
             keys_max,
             sweep_at: SWEEP_KEYS_MIN,
             swept: 0,
@@ -70,11 +74,32 @@ impl Table {
         self.lock().get(key)
     }
 
-    /// How full a key is: the time until everything is given back.
+    /// How full a key is: the time until everything is given back, if all that is put aside was used and ended now.
     pub(super) fn level(&self, key: &Key) -> u64 {
         let mut kept = self.lock();
         let now = kept.now;
-        kept.get(key).map_or(0, |at| at.saturating_sub(now))
+        let falls = kept.get(key).map_or(0, |at| at.saturating_sub(now));
+        falls.saturating_add(kept.aside(key))
+    }
+
+    /// Puts so much aside.
+    pub(super) fn put_aside(&self, key: &Key, ns: u64) {
+        let mut kept = self.lock();
+        let aside = kept.aside(key).saturating_add(ns);
+        kept.aside.insert(*key, aside);
+    }
+
+    /// So much is put aside no more, and what was used of it counts from now on.
+    pub(super) fn end_aside(&self, key: &Key, ns: u64, used_ns: u64) {
+        let mut kept = self.lock();
+        match kept.aside(key).saturating_sub(ns) {
+            0 => kept.aside.remove(key),
+            left => kept.aside.insert(*key, left),
+        };
+        if used_ns > 0 {
+            let from = kept.get(key).unwrap_or(0).max(kept.now);
+            kept.set(key, Some(from.saturating_add(used_ns)));
+        }
     }
 
     pub(super) fn set(&self, key: &Key, full_at: Option<u64>) {
@@ -87,12 +112,22 @@ impl Table {
         self.lock().full_at.len()
     }
 
+    /// Keys of which something is put aside.
+    #[cfg(test)]
+    pub(super) fn asides(&self) -> usize {
+        self.lock().aside.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Kept {
+    fn aside(&self, key: &Key) -> u64 {
+        self.aside.get(key).copied().unwrap_or(0)
+    }
+
     fn get(&mut self, key: &Key) -> Option<u64> {
         match self.full_at.get(key).copied() {
             Some(at) => Some(at),

@@ -1,7 +1,5 @@
 //! Which limits a request counts against, and what becomes of the cost of a call.
 
-use std::time::Duration;
-
 use aral_orchestration::dispatch::CallPhase;
 use tokio::sync::watch;
 
@@ -40,6 +38,7 @@ fn ask(limits: &Arc<Limits>, who: &Who) -> Result<Taken, Stopped> {
         call: call.map(|((_, cost_micro_max), capability)| Call {
             capability,
             cost_micro_max,
+            time_max: Duration::from_secs(60),
         }),
     }))
 }
@@ -251,6 +250,7 @@ fn the_line_that_gives_more_is_named() {
             call: Some(Call {
                 capability: &capability,
                 cost_micro_max: 0,
+                time_max: Duration::from_secs(60),
             }),
         };
         limits.line(limit, Some(&asked))

@@ -54,7 +54,7 @@ impl Caller {
         let (phase, phases) = watch::channel(CallPhase::default());
         // As over HTTP: what takes too long is ended by the path, and here what takes too long to say.
         let until = Instant::now().checked_add(bounds::ms(self.toolbox.handler_ms));
-        let most = bounds::ms(self.toolbox.handler_ms).saturating_add(bounds::TELL);
+        let most = bounds::call_max(self.toolbox.handler_ms);
         let call = async {
             let outcome = self.outcome(&id, Arguments::of(&context.extensions), &phase, until);
             let ended = tokio::time::timeout(most, outcome).await;

@@ -168,9 +168,7 @@ pub(crate) async fn serve(
             Box::pin(std::future::pending())
         } else {
             // Should the library never answer, nobody waits for ever.
-            let most = bounds::ms(bounds.handler_ms)
-                .saturating_add(bounds::TELL)
-                .saturating_add(AFTERWARDS);
+            let most = bounds::call_max(bounds.handler_ms).saturating_add(AFTERWARDS);
             Box::pin(tokio::time::sleep(most))
         };
         response = response.map(|body| Body::from_stream(body.into_data_stream().take_until(end)));

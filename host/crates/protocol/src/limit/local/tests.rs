@@ -28,6 +28,15 @@ fn passes(local: &Local, charge: Charge) -> bool {
     matches!(local.take(&[charge]), Verdict::Passed(_))
 }
 
+/// What a call of this capability may cost, of which one is given back each second, and there are a hundred.
+fn cost(name: &str, amount: u32) -> Charge {
+    Charge {
+        amount: amount.try_into().unwrap(),
+        aside: Some(Duration::from_mins(1)),
+        ..Charge::one(Key::new(Limit::Cost, &[name]), Rate::of(1, Per::Second, 100))
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -39,9 +48,12 @@ proptest! {
             let now = u64::try_from(clock.elapsed().as_nanos()).unwrap();
             match step {
                 Step::Pass(time) => clock.pass(time),
-                Step::GiveBack(charge) => {
-                    model.give_back(now, &charge);
-                    local.give_back(&charge);
+                Step::GiveBack(_) => {}
+                Step::End(which, percent) => {
+                    let Some(number) = model.aside(which) else { continue };
+                    let (charge, used) = model.end(now, number, percent);
+                    local.end(&charge, used);
+                    prop_assert_eq!(local.level(&charge), model.level(now, &charge.key));
                 }
                 Step::Take(charges) => {
                     let looked: Vec<_> = charges.iter().map(|charge| local.look(charge)).collect();
@@ -67,7 +79,8 @@ proptest! {
                                 let at = now + u64::try_from(wait.as_nanos()).unwrap();
                                 prop_assert!(!model.clone().take(at - 1, &charges), "not earlier");
                                 let never = |charge: &Charge| !charge.fits();
-                                prop_assert!(charges.iter().any(never) || model.clone().take(at, &charges));
+                                let passes = model.all_ended(now).take(at, &charges);
+                                prop_assert!(passes || charges.iter().any(never), "not later than what is under way ends");
                             }
                             None => prop_assert!(charges.iter().any(|charge| !charge.fits())),
                         },
@@ -76,6 +89,57 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn what_is_put_aside_does_not_fall_while_its_call_is_under_way() {
+    let (local, clock) = local(10);
+    assert!(passes(&local, cost("a", 100)));
+    clock.pass(Duration::from_mins(10));
+    assert!(!passes(&local, cost("a", 1)), "all of it is put aside still");
+    local.end(&cost("a", 100), 0);
+    assert!(passes(&local, cost("a", 100)), "nothing was used");
+    local.end(&cost("a", 100), 100);
+    assert!(!passes(&local, cost("a", 1)), "all of it was used");
+    clock.pass(Duration::from_secs(30));
+    assert!(
+        !passes(&local, cost("a", 31)),
+        "from the end of the call on, time gives it back"
+    );
+    assert!(passes(&local, cost("a", 30)));
+}
+
+#[test]
+fn what_others_used_meanwhile_is_not_given_back_with_what_a_long_call_did_not_use() {
+    let (local, clock) = local(10);
+    assert!(passes(&local, cost("a", 40)), "a long call");
+    clock.pass(Duration::from_secs(40));
+    assert!(passes(&local, cost("a", 60)), "a quick one");
+    local.end(&cost("a", 60), 60);
+    local.end(&cost("a", 40), 0);
+    assert!(!passes(&local, cost("a", 41)), "60 were used just now");
+    assert!(passes(&local, cost("a", 40)));
+}
+
+#[test]
+fn what_is_put_aside_is_not_forgotten_with_the_keys_and_is_forgotten_with_the_calls() {
+    let (local, clock) = local(1);
+    assert!(passes(&local, address(1)), "the table is full");
+    assert!(passes(&local, cost("a", 100)) && passes(&local, cost("b", 100)));
+    clock.pass(Duration::from_hours(1));
+    assert!(passes(&local, address(2)), "and is swept");
+    assert!(!passes(&local, cost("a", 1)) && !passes(&local, cost("b", 1)));
+    let refused = [cost("c", 1), cost("a", 1)];
+    assert!(matches!(local.take(&refused), Verdict::Refused(_)));
+    assert_eq!(
+        local.level(&cost("c", 1)),
+        0,
+        "nothing is put aside for what is refused"
+    );
+    local.end(&cost("a", 100), 0);
+    local.end(&cost("b", 100), 0);
+    assert_eq!((local.level(&cost("a", 1)), local.level(&cost("b", 1))), (0, 0));
+    assert_eq!(local.asides(), 0);
 }
 
 #[test]

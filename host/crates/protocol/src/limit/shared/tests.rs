@@ -84,7 +84,7 @@ async fn what_nobody_asked_for_is_not_taken_for_ever_where_nobody_asks() {
     assert!(shared.link.is_down());
 }
 
-/// Answers everything, and the first script about a cost only once it may. Ends with how much the next one takes.
+/// Answers everything, and the first script about a cost only once it may. Ends with what the next one says of it.
 async fn hold(listener: TcpListener, asked: oneshot::Sender<()>, may_answer: oneshot::Receiver<()>) -> String {
     let (stream, _) = listener.accept().await.unwrap();
     let mut stream = BufReader::new(stream);
@@ -95,16 +95,23 @@ async fn hold(listener: TcpListener, asked: oneshot::Sender<()>, may_answer: one
         if command[0] == "EVALSHA" {
             let count: usize = command[2].parse().unwrap();
             let (keys, arguments) = command[3..].split_at(count);
-            let cost = keys.iter().position(|key| key.contains(":cost:"));
+            // For each key a word and three numbers, behind a number for all.
+            let mut charges = keys.iter().zip(arguments[1..].chunks_exact(4));
+            let cost = charges.find(|(key, _)| key.contains(":cost:"));
             match (cost, first.take()) {
                 (Some(_), Some((asked, may_answer))) => {
                     asked.send(()).unwrap();
                     may_answer.await.unwrap();
                 }
-                (Some(index), None) => return arguments[index * 2].clone(),
+                (Some((_, charge)), None) => return charge.join(" "),
                 (None, untouched) => first = untouched,
             }
-            answer = format!("*{}\r\n{}", count + 3, ":0\r\n".repeat(count + 3));
+            // The key for what is put aside has its end where the others have a level.
+            answer = format!(
+                "*{}\r\n{}",
+                count + 3,
+                ":7\r\n".repeat(count + 3).replacen(":7", ":0", 3)
+            );
         }
         stream.write_all(answer.as_bytes()).await.unwrap();
     }
@@ -144,6 +151,7 @@ impl Held {
                     call: Some(Call {
                         capability: &capability,
                         cost_micro_max: 40,
+                        time_max: Duration::from_secs(60),
                     }),
                 };
                 limits.take(&asked).await.is_ok()
@@ -163,7 +171,7 @@ impl Held {
         answer.send(()).unwrap();
         let taken = tokio::time::timeout(Duration::from_secs(60), server).await;
         let all = limits.rates.cost.interval_ns() * 40;
-        assert_eq!(taken.expect("it is given back").unwrap(), format!("-{all}"));
+        assert_eq!(taken.expect("it is given back").unwrap(), format!("end {all} 0 7"));
     }
 }
 
