@@ -11,7 +11,7 @@ use semver::VersionReq;
 
 use super::charge::{Level, Refused};
 use super::fields::{self, Told};
-use super::{Asked, Call, Stopped};
+use super::{Asked, Call, Rate, Stopped};
 use crate::authenticate::{Guessed, Shown};
 use crate::body;
 use crate::bounds;
@@ -189,9 +189,16 @@ fn problem(refused: &Refused, line: &str) -> Response {
             failure.with_retry_after(wait)
         }
         None => {
-            let message = format!("the limit `{name}` gives {}, and this needs {amount}", level.rate);
-            let hint = format!("aral.toml, {line} = {{ …, burst = {amount} }}");
-            Failure::new(Code::RateLimited, message).with_hint(hint)
+            let enough = level.rate.with_burst(amount.get());
+            let needs = match enough {
+                Some(_) => amount.to_string(),
+                None => "more than any burst may be".to_owned(),
+            };
+            let message = format!("the limit `{name}` gives {}, and this needs {needs}", level.rate);
+            Failure {
+                hint: enough.map(|enough| at_once(level.rate, enough, line)),
+                ..Failure::new(Code::RateLimited, message)
+            }
         }
     };
     let mut problem = Problem::from(failure).violating(name);
@@ -201,6 +208,17 @@ fn problem(refused: &Refused, line: &str) -> Response {
     let mut response = problem.into_response();
     Told::refused(level).with(&mut response);
     response
+}
+
+/// The line that gives enough at once.
+fn at_once(rate: Rate, enough: Rate, line: &str) -> String {
+    let (count, key) = enough.count();
+    let first = if enough.count() == rate.count() {
+        "…".to_owned()
+    } else {
+        format!("{key} = {count}")
+    };
+    format!("aral.toml, {line} = {{ {first}, burst = {} }}", enough.burst())
 }
 
 /// The line that gives more; none: no line does.
@@ -214,7 +232,7 @@ fn more(level: &Level, line: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limit::{Limit, Rate, RateRequest, Rates};
+    use crate::limit::{Limit, RateRequest, Rates};
 
     fn level(limit: Limit, rate: Rate) -> Level {
         Level { limit, rate, ns: 0 }
@@ -243,6 +261,19 @@ mod tests {
             assert_eq!(more(&level(limit, most), "[serve.rates]: it"), None, "{limit:?}");
             assert!(raised(limit.count_max() + 1).is_err(), "{limit:?}");
         }
+    }
+
+    #[test]
+    fn the_hint_of_too_large_an_amount_is_a_line_that_can_be_configured() {
+        let by_minute = RateRequest {
+            per_minute: Some(1),
+            burst: Some(10),
+            ..RateRequest::default()
+        };
+        let rate = Rate::resolve(&by_minute, Limit::Cost.count_max()).unwrap();
+        let hint = |amount| at_once(rate, rate.with_burst(amount).unwrap(), "it");
+        assert_eq!(hint(1_440), "aral.toml, it = { …, burst = 1440 }");
+        assert_eq!(hint(100_000), "aral.toml, it = { per_second = 2, burst = 100000 }");
     }
 
     #[test]

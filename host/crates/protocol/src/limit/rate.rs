@@ -4,13 +4,16 @@ use std::fmt;
 
 use serde::Deserialize;
 
-/// Most that a rate may give at once.
-const BURST_MAX: u64 = u32::MAX as u64;
+/// Most that a rate may give at once. An amount that has no room in 32 bits is counted as the largest of them, which is one more: it fits
+/// in no burst.
+const BURST_MAX: u64 = u32::MAX as u64 - 1;
 /// Longest that it may take until everything that a rate gives at once is there again. Stops a rate that gives once and
 /// then never, and keeps times in whole nanoseconds exact everywhere, also in a double.
-const REFILL_NS_MAX: u64 = 86_400 * SECOND_NS;
+const REFILL_NS_MAX: u64 = DAY_S as u64 * SECOND_NS;
 
 const SECOND_NS: u64 = 1_000_000_000;
+/// Seconds of a day.
+const DAY_S: u32 = 86_400;
 
 /// What a rate counts in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -96,10 +99,25 @@ impl Rate {
             per,
             burst: in_range(burst, BURST_MAX).ok_or(RateError::Burst(burst))?,
         };
-        if rate.refill_ns() > u128::from(REFILL_NS_MAX) {
+        if !rate.is_soon_there() {
             return Err(RateError::Refill(burst));
         }
         Ok(rate)
+    }
+
+    /// Whether everything that it gives at once is there again in time.
+    fn is_soon_there(self) -> bool {
+        self.refill_ns() <= u128::from(REFILL_NS_MAX)
+    }
+
+    /// A rate that gives so much at once: the same otherwise, unless it gives too little to have that again in time. None: no rate may.
+    pub(crate) fn with_burst(self, burst: u32) -> Option<Self> {
+        if u64::from(burst) > BURST_MAX {
+            return None;
+        }
+        let same = Self { burst, ..self };
+        let faster = Self::of(burst.div_ceil(DAY_S), Per::Second, burst);
+        Some(if same.is_soon_there() { same } else { faster })
     }
 
     /// After how long one is given back, in nanoseconds: rounded up, so that no rate gives more than it says.
@@ -192,6 +210,29 @@ mod tests {
         }
         assert_eq!(rate(None, Some(1), Some(1441)), Err(RateError::Refill(1441)));
         assert!(rate(None, Some(1), Some(1440)).is_ok(), "exactly a day");
+    }
+
+    #[test]
+    fn a_rate_with_another_burst_is_one_that_can_be_configured_or_there_is_none() {
+        for rate in [
+            rate(None, Some(1), None).unwrap(),
+            rate(Some(1), None, None).unwrap(),
+            rate(Some(COUNT_MAX), None, None).unwrap(),
+        ] {
+            for burst in [1, 1_440, 1_441, 86_401, u32::MAX - 1] {
+                let other = rate.with_burst(burst).unwrap();
+                let (count, key) = other.count();
+                let count = Some(u64::from(count));
+                let request = RateRequest {
+                    per_second: count.filter(|_| key == "per_second"),
+                    per_minute: count.filter(|_| key == "per_minute"),
+                    burst: Some(u64::from(burst)),
+                };
+                assert_eq!(Rate::resolve(&request, COUNT_MAX), Ok(other), "{rate}: {burst}");
+                assert!(other.interval_ns() <= rate.interval_ns(), "{rate}: {burst}");
+            }
+            assert_eq!(rate.with_burst(u32::MAX), None);
+        }
     }
 
     /// Also where one is given back after a time that is no whole number of nanoseconds.

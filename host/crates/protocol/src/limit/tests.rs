@@ -166,6 +166,27 @@ fn the_cost_of_a_call_is_put_aside_and_settled() {
 }
 
 #[test]
+fn a_cost_beyond_every_burst_is_refused_for_good_under_the_largest_burst_too() {
+    let largest = u64::from(u32::MAX) - 1;
+    let request = |burst| RateRequest {
+        per_second: Some(Limit::Cost.count_max()),
+        burst: Some(burst),
+        ..RateRequest::default()
+    };
+    let resolve = |burst| Rate::resolve(&request(burst), Limit::Cost.count_max());
+    assert_eq!(resolve(largest + 1), Err(RateError::Burst(largest + 1)));
+    let (limits, _) = limits(|rates| rates.cost = resolve(largest).unwrap());
+    for cost in [largest + 1, largest + 2, 10_000_000_000, u64::MAX] {
+        let Err(Stopped::Refused(refused)) = ask(&limits, &Who("a", None, "x", Some(("echo", cost)))) else {
+            panic!("{cost} passes")
+        };
+        assert_eq!((refused.level.limit, refused.wait), (Limit::Cost, None), "{cost}");
+        assert_eq!(refused.level.rate.with_burst(refused.amount.get()), None, "{cost}");
+    }
+    assert!(ask(&limits, &Who("a", None, "x", Some(("echo", largest)))).is_ok());
+}
+
+#[test]
 fn an_address_that_shows_wrong_credentials_is_not_looked_at_any_more() {
     let (limits, clock) = limits(|rates| {
         rates.failures = FEW;
