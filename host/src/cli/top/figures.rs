@@ -1,6 +1,6 @@
 //! What two moments say of the time between them: rates, quantiles, what is in use. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aral_contract::metric::{
@@ -90,17 +90,10 @@ impl Figures {
             interval_ms: u64::try_from(time.as_millis()).unwrap_or(u64::MAX),
             calls: count(now.sum(CALLS.name)),
             failed: count(now.of(CALLS.name).filter(|one| failed(one)).map(|one| one.value).sum()),
-            calls_per_second: span.rate(CALLS, |_| true),
-            requests_per_second: span.rate(HTTP_REQUESTS, |_| true),
-            seconds: span.quantiles(CALL_SECONDS, |_| true),
-            stages: STAGES
-                .map(|stage| {
-                    (
-                        stage,
-                        span.quantiles(CALL_STAGE_SECONDS, |one| one.label("stage") == stage),
-                    )
-                })
-                .to_vec(),
+            calls_per_second: span.rate(now.of(CALLS.name)),
+            requests_per_second: span.rate(now.of(HTTP_REQUESTS.name)),
+            seconds: span.quantiles(now.of(&buckets_of(CALL_SECONDS))),
+            stages: STAGES.map(|stage| (stage, span.stage(stage))).to_vec(),
             capabilities: span.capabilities(failed),
             denials: span.refused(DENIALS, "code"),
             limited: span.refused(RATE_LIMITED, "limit"),
@@ -151,20 +144,23 @@ impl Span<'_> {
         sample.value - self.before.value(&sample.name, &sample.labels)
     }
 
-    fn rate(&self, metric: Metric, wanted: impl Fn(&Sample) -> bool) -> f64 {
-        let all = self.now.of(metric.name).filter(|one| wanted(one));
+    fn rate<'s>(&self, series: impl Iterator<Item = &'s Sample>) -> f64 {
         // Not `sum`: of nothing that is -0.
-        let grown = all.fold(0.0, |grown, one| grown + self.grown(one));
+        let grown = series.fold(0.0, |grown, one| grown + self.grown(one));
         grown / self.time.as_secs_f64().max(0.001)
     }
 
+    fn stage(&self, stage: &str) -> Quantiles {
+        let name = buckets_of(CALL_STAGE_SECONDS);
+        self.quantiles(self.now.of(&name).filter(|one| one.label("stage") == stage))
+    }
+
     fn capabilities(&self, failed: impl Fn(&Sample) -> bool) -> Vec<OfCapability> {
-        let ids: BTreeSet<&str> = self.now.of(CALLS.name).map(|one| one.label("capability")).collect();
-        let of = |id: &str| {
-            let is_its = |one: &Sample| one.label("capability") == id;
-            let all = self.now.of(CALLS.name).filter(|one| is_its(one));
+        let name = buckets_of(CALL_SECONDS);
+        let buckets = by_capability(self.now.of(&name));
+        let of = |(id, series): (&str, Vec<&Sample>)| {
             let (mut calls, mut broken) = (0.0, 0.0);
-            for one in all {
+            for one in &series {
                 calls += one.value;
                 broken += if failed(one) { one.value } else { 0.0 };
             }
@@ -172,12 +168,13 @@ impl Span<'_> {
                 capability: id.to_owned(),
                 calls: count(calls),
                 failed: count(broken),
-                calls_per_second: self.rate(CALLS, is_its),
-                seconds: self.quantiles(CALL_SECONDS, is_its),
+                calls_per_second: self.rate(series.into_iter()),
+                seconds: self.quantiles(buckets.get(id).into_iter().flatten().copied()),
             }
         };
+        let calls = by_capability(self.now.of(CALLS.name));
         // A series for `ok` is there from the first call of a capability on, whatever became of that.
-        let mut all: Vec<OfCapability> = ids.into_iter().map(of).filter(|one| one.calls > 0).collect();
+        let mut all: Vec<OfCapability> = calls.into_iter().map(of).filter(|one| one.calls > 0).collect();
         all.sort_by(|one, two| {
             let busier = two.calls_per_second.total_cmp(&one.calls_per_second);
             busier.then(two.calls.cmp(&one.calls))
@@ -198,9 +195,9 @@ impl Span<'_> {
     }
 
     /// From the buckets, between whose bounds values are taken to lie evenly.
-    fn quantiles(&self, metric: Metric, wanted: impl Fn(&Sample) -> bool) -> Quantiles {
+    fn quantiles<'s>(&self, series: impl Iterator<Item = &'s Sample>) -> Quantiles {
         let mut buckets: Vec<(f64, f64)> = Vec::new();
-        for sample in self.now.of(&buckets_of(metric)).filter(|one| wanted(one)) {
+        for sample in series {
             let Ok(bound) = sample.label("le").replace("+Inf", "inf").parse::<f64>() else {
                 continue;
             };
@@ -218,6 +215,15 @@ impl Span<'_> {
             p99_ms: at(0.99),
         }
     }
+}
+
+/// The series of each capability.
+fn by_capability<'s>(series: impl Iterator<Item = &'s Sample>) -> BTreeMap<&'s str, Vec<&'s Sample>> {
+    let mut all = BTreeMap::<&str, Vec<&Sample>>::new();
+    for one in series {
+        all.entry(one.label("capability")).or_default().push(one);
+    }
+    all
 }
 
 /// `buckets` are bounds, each with how many values are not above it.
@@ -257,6 +263,7 @@ fn count(value: f64) -> u64 {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::cli::top::samples::tests::looks;
 
     pub(in crate::cli::top) const BEFORE: &str = "aral_calls_total{capability=\"a\",code=\"ok\"} 10\naral_call_seconds_bucket{capability=\"a\",le=\"0.1\"} 10\naral_call_seconds_bucket{capability=\"a\",le=\"0.2\"} 10\naral_call_seconds_bucket{capability=\"a\",le=\"+Inf\"} 10\n";
     pub(in crate::cli::top) const NOW: &str = concat!(
@@ -295,6 +302,32 @@ pub(super) mod tests {
         );
         assert_eq!((figures.gauge(CALLS_RUNNING), figures.gauge(CALLS_RUNNING_MAX)), (2, 8));
         assert_eq!(figures.audit_sinks["otlp"], 5);
+    }
+
+    /// Each series is looked for, and not compared with all others: of those there are thousands.
+    #[test]
+    fn a_server_with_many_capabilities_takes_no_more_looks_than_its_series_need() {
+        let (capabilities, bounds) = (256, 18);
+        let text = |calls: u64| {
+            let lines = (0..capabilities).map(|id| {
+                let bucket =
+                    |bound| format!("aral_call_seconds_bucket{{capability=\"c{id}\",le=\"{bound}\"}} {calls}\n");
+                let buckets: String = (1..=bounds).map(bucket).collect();
+                format!("aral_calls_total{{capability=\"c{id}\",code=\"ok\"}} {calls}\n{buckets}")
+            });
+            lines.collect::<String>()
+        };
+        let (before, now) = (Samples::parse(&text(1)), Samples::parse(&text(3)));
+        let mut shown = 0;
+        let looks = looks(|| {
+            let figures = Figures::between(&before, &now, Duration::from_secs(2));
+            assert!(figures.capabilities.iter().all(|one| one.calls_per_second == 1.0));
+            shown = figures.capabilities.len();
+        });
+        assert_eq!(shown, capabilities);
+        // A few times all of them, and some steps to find each.
+        let series = capabilities * (bounds + 1);
+        assert!(looks < 100 * series, "{looks} looks at {series} series");
     }
 
     #[test]

@@ -14,21 +14,32 @@ impl Sample {
     pub(super) fn label(&self, name: &str) -> &str {
         self.labels.get(name).map_or("", String::as_str)
     }
+
+    /// What names it.
+    fn series(&self) -> (&str, &BTreeMap<String, String>) {
+        #[cfg(test)]
+        tests::look();
+        (&self.name, &self.labels)
+    }
 }
 
-/// All numbers of one moment.
+/// All numbers of one moment, in the order of their series: there may be thousands, each of which is looked for among others.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Samples(Vec<Sample>);
 
 impl Samples {
     /// What is no sample is left out: comments, blank lines, and what this program does not write.
     pub(super) fn parse(text: &str) -> Self {
-        Self(text.lines().filter_map(sample).collect())
+        let mut all: Vec<Sample> = text.lines().filter_map(sample).collect();
+        all.sort_by(|one, other| one.series().cmp(&other.series()));
+        Self(all)
     }
 
     /// All series of a metric.
     pub(super) fn of<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a Sample> {
-        self.0.iter().filter(move |sample| sample.name == name)
+        let first = self.0.partition_point(|sample| sample.series().0 < name);
+        let rest = self.0.get(first..).unwrap_or_default();
+        rest.iter().take_while(move |sample| sample.series().0 == name)
     }
 
     /// All series of a metric together.
@@ -38,8 +49,9 @@ impl Samples {
 
     /// The number of one series; 0: there is none.
     pub(super) fn value(&self, name: &str, labels: &BTreeMap<String, String>) -> f64 {
-        let found = self.of(name).find(|sample| sample.labels == *labels);
-        found.map_or(0.0, |sample| sample.value)
+        let found = self.0.binary_search_by(|sample| sample.series().cmp(&(name, labels)));
+        let sample = found.ok().and_then(|index| self.0.get(index));
+        sample.map_or(0.0, |sample| sample.value)
     }
 }
 
@@ -84,8 +96,25 @@ fn labels(text: &str) -> Option<BTreeMap<String, String>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::cell::Cell;
+
     use super::*;
+
+    thread_local! {
+        static LOOKS: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(super) fn look() {
+        LOOKS.set(LOOKS.get() + 1);
+    }
+
+    /// How often this looks at a sample.
+    pub(in crate::cli::top) fn looks(act: impl FnOnce()) -> usize {
+        let before = LOOKS.get();
+        act();
+        LOOKS.get() - before
+    }
 
     #[test]
     fn samples_are_read_and_anything_else_is_left_out() {
