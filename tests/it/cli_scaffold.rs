@@ -50,7 +50,7 @@ fn walk(id: &str, options: &[&str]) {
     desk.aral(&[&["new", id], options].concat())
         .assert("new", 0, &["hint: "]);
     desk.aral(&[&["new", id], options].concat())
-        .assert("new, twice", 2, &["File exists"]);
+        .assert("new, twice", 2, &["exists already"]);
     // The versions of the repository, so that nothing has to be downloaded.
     let lock = std::fs::read(repository().join("capabilities/Cargo.lock")).expect("a lock file");
     desk.write(&format!("{id}/Cargo.lock"), &lock);

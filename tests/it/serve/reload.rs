@@ -468,7 +468,7 @@ fn a_configuration_that_is_refused_is_logged_whoever_asks_for_it() {
 fn what_a_signal_came_to_is_logged_at_any_level_and_on_a_line_of_its_own() {
     let mut forged = setup::sign(Kind::Persona, &setup::persona(), &setup::key());
     forged["signature"]["\u{1b}[2J\nforged"] = json!(1);
-    for (format, shown) in [("text", "\\u{1b}[2J\\u{a}forged"), ("json", "\\u001b[2J\\nforged")] {
+    for (format, shown) in [("text", "\\u{1b}[2J\\nforged"), ("json", "\\\\u{1b}[2J\\\\nforged")] {
         let desk = server::desk(|_| ());
         desk.guest(RUNTIME_ECHO_TOOL, |_| ());
         desk.write("forged.json", forged.to_string().as_bytes());

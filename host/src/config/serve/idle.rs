@@ -148,10 +148,7 @@ mod tests {
             assert!(limits(10).is_empty(), "{share}");
             let told = limits(11);
             let [one] = &told[..] else { panic!("{told:?}") };
-            assert!(
-                one.starts_with(&format!("[serve.limits] {share} = 11 bounds nothing")),
-                "{one}"
-            );
+            assert!(one.contains(&format!(" {share} = 11 bounds nothing")), "{one}");
             assert!(one.contains(&format!("no more than {total} = 10")), "{one}");
         }
     }

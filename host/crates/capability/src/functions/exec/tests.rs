@@ -123,7 +123,7 @@ async fn a_program_has_what_is_documented_and_no_more() {
         ("Max address space", MEMORY_BYTES_MAX),
         ("Max open files", OPEN_FILES_MAX),
         ("Max file size", FILE_BYTES_MAX),
-        ("Max cpu time", 11),
+        ("Max cpu time", 61),
     ] {
         let held = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         let held = held.split_whitespace().next().unwrap();
