@@ -2,7 +2,8 @@
 
 use super::super::lines::{self, Line, Lines};
 use super::super::{Decision, unmet};
-use super::{Candidate, Change, Document, Value};
+use super::candidates::{Candidate, Value};
+use super::{Change, Document};
 
 /// The lines of what is needed, those of one list in one.
 pub(super) fn of(needed: &[&Candidate]) -> Vec<Change> {
