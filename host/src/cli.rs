@@ -8,6 +8,7 @@ mod desk;
 mod exit;
 mod files;
 mod logging;
+mod notify;
 mod output;
 mod passphrase;
 mod progress;

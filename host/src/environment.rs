@@ -14,6 +14,9 @@ pub const NO_COLOR: &str = "NO_COLOR";
 pub const XDG_STATE_HOME: &str = "XDG_STATE_HOME";
 /// Where state is kept if [`XDG_STATE_HOME`] is not set either: in `.local/state/aral` below this one.
 pub const HOME: &str = "HOME";
+/// The socket of a manager of services such as systemd, which `aral serve` tells how it stands, see sd_notify(3): an absolute path, or
+/// `@` and a name.
+pub const NOTIFY_SOCKET: &str = "NOTIFY_SOCKET";
 
 /// The file that [`ARAL_CONFIG`] names.
 pub fn config_file() -> Option<PathBuf> {
@@ -28,6 +31,11 @@ pub fn log_filter() -> Option<String> {
 /// Whether [`NO_COLOR`] forbids colour.
 pub fn no_color() -> bool {
     read(NO_COLOR).is_some()
+}
+
+/// The socket that [`NOTIFY_SOCKET`] names.
+pub fn notify_socket() -> Option<OsString> {
+    read(NOTIFY_SOCKET)
 }
 
 /// The folder for state, if the environment says where: [`XDG_STATE_HOME`] or [`HOME`], absolute paths alone.

@@ -21,6 +21,7 @@ use tokio::task::JoinHandle;
 use super::arguments::Serve;
 use super::configured::Configured;
 use super::exit::Exit;
+use super::notify::Manager;
 use super::output::{Done, Output, Stop};
 use super::{files, session, stderr, text};
 
@@ -161,10 +162,12 @@ async fn serve(
     let managed = tokio::spawn(admin.run(management.router(), async {
         let _dropped_or_told = is_over.await;
     }));
-    let told = tell_end(ending, &handle, output);
+    let manager = Manager::of_environment();
+    manager.ready();
+    let told = tell_end(ending, &handle, output, &manager);
     tokio::select! {
         () = server.run(told) => {}
-        () = reload_at(hangup, &reloader, file.as_deref(), &acts) => {}
+        () = reload_at(hangup, &reloader, file.as_deref(), &acts, &manager) => {}
     }
     drop((over, acts));
     managed.await.map_err(Failure::internal)?;
@@ -172,8 +175,9 @@ async fn serve(
 }
 
 /// Ends when the server is told to, and says what it waits for then. A server's standard error waits for nobody.
-async fn tell_end(ending: Ending, handle: &ServerHandle, output: &Output) {
+async fn tell_end(ending: Ending, handle: &ServerHandle, output: &Output, manager: &Manager) {
     ending.ended().await;
+    manager.stopping();
     output.note(&waits_for(handle.requests(), handle.drain_delay(), handle.drain()));
 }
 
@@ -208,20 +212,32 @@ fn places(urls: &[String], socket: Option<&Path>, address: Option<SocketAddr>) -
 
 /// Reads the configuration again at each signal. What is wrong with it is logged and on record, and changes nothing. A reading is an act
 /// of an operator, which the end waits for, also when this is dropped.
-async fn reload_at(mut hangup: Signal, reloader: &Reloader, file: Option<&Path>, acts: &watch::Receiver<bool>) {
+async fn reload_at(
+    mut hangup: Signal,
+    reloader: &Reloader,
+    file: Option<&Path>,
+    acts: &watch::Receiver<bool>,
+    manager: &Manager,
+) {
     loop {
         // There are always more signals.
         let _another = hangup.recv().await;
-        let Some(file) = file.map(Path::to_owned) else {
-            tracing::warn!(target: RELOAD_TARGET, "there is no configuration file to read again");
-            continue;
-        };
-        let reloader = reloader.clone();
-        // How it ended is logged where it is read.
-        let done = under_way(acts, move || drop(reloader.reload_file_at_last(&file))).await;
-        if let Err(error) = done {
-            tracing::error!(target: RELOAD_TARGET, %error, "the configuration was not read again");
-        }
+        manager.reloading();
+        reload(reloader, file, acts).await;
+        manager.ready();
+    }
+}
+
+async fn reload(reloader: &Reloader, file: Option<&Path>, acts: &watch::Receiver<bool>) {
+    let Some(file) = file.map(Path::to_owned) else {
+        tracing::warn!(target: RELOAD_TARGET, "there is no configuration file to read again");
+        return;
+    };
+    let reloader = reloader.clone();
+    // How it ended is logged where it is read.
+    let done = under_way(acts, move || drop(reloader.reload_file_at_last(&file))).await;
+    if let Err(error) = done {
+        tracing::error!(target: RELOAD_TARGET, %error, "the configuration was not read again");
     }
 }
 

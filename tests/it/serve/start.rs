@@ -2,8 +2,10 @@
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -351,4 +353,42 @@ fn a_server_whose_program_is_replaced_compiles_with_the_one_that_runs() {
     std::fs::rename(&other, &copy).expect("files of ours");
     let reply = server.invoke("runtime-echo-tool", "1");
     assert_eq!(reply.status, 200, "{}", reply.body);
+}
+
+/// As systemd starts it: the socket is in the environment, and the service is there once it says so.
+#[test]
+fn a_manager_of_services_is_told_how_the_server_stands_and_no_program_is_told_of_the_manager() {
+    let programs = json!([{ "path": "/usr/bin/env", "args": [] }]);
+    let desk = desk(|config| config["policy"]["exec"] = json!({ "programs": programs }));
+    desk.guest(ISOLATION_EXEC, |entry| {
+        entry["permissions"] = json!({ "exec": { "programs": programs } });
+    });
+    let socket = desk.path("notify");
+    let manager = UnixDatagram::bind(&socket).expect("a socket");
+    manager.set_read_timeout(Some(Duration::from_secs(30))).expect("a time");
+    let told = || {
+        let mut words = [0; 256];
+        let length = manager.recv(&mut words).expect("it is told");
+        String::from_utf8_lossy(&words[..length]).into_owned()
+    };
+    let server = Server::start_in(&desk, &[], &[("NOTIFY_SOCKET", &socket)]);
+    assert_eq!(told(), "READY=1");
+    let reply = server.invoke(
+        "isolation-exec",
+        r#"{"runs":[{"program":"/usr/bin/env","arguments":[]}]}"#,
+    );
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    assert_eq!(reply.json()[0]["stdout"], "", "a program has no environment");
+    server.signal(Signal::HUP);
+    let reloading = told();
+    assert!(reloading.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{reloading}");
+    assert_eq!(told(), "READY=1");
+    // A file that is refused changes nothing, and the server is ready as before.
+    desk.write("aral.toml", b"state_dir = 1");
+    server.signal(Signal::HUP);
+    assert!(told().starts_with("RELOADING=1\n"));
+    assert_eq!(told(), "READY=1");
+    server.signal(Signal::TERM);
+    assert_eq!(told(), "STOPPING=1");
+    assert_eq!(server.wait().0, Some(0));
 }

@@ -19,6 +19,11 @@ fn since_boot() -> Duration {
     clock_gettime(ClockId::Boottime).try_into().unwrap_or_default()
 }
 
+/// What managers of services count by (`CLOCK_MONOTONIC`): since the machine started, without the time in which it slept.
+pub fn monotonic() -> Duration {
+    clock_gettime(ClockId::Monotonic).try_into().unwrap_or_default()
+}
+
 impl SystemClock {
     /// A clock whose elapsed time starts now.
     pub fn new() -> Self {
@@ -64,6 +69,16 @@ mod tests {
         assert!(
             before <= elapsed && elapsed <= after,
             "{before:?} {elapsed:?} {after:?}"
+        );
+    }
+
+    #[test]
+    fn managers_of_services_count_by_the_same_time() {
+        let system = || Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap();
+        let (before, counted, after) = (system(), monotonic(), system());
+        assert!(
+            before <= counted && counted <= after,
+            "{before:?} {counted:?} {after:?}"
         );
     }
 }
