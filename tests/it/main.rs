@@ -26,6 +26,7 @@ mod isolation;
 mod limits;
 mod mcp;
 mod network;
+mod operating;
 mod permissions;
 #[cfg(feature = "services")]
 mod python;
