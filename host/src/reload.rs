@@ -11,7 +11,6 @@ mod serials;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -22,7 +21,6 @@ use aral_contract::document::{TrustStore, Verified};
 use aral_contract::event::LifecycleChange;
 use aral_contract::{Code, Digest, EventKind, Failure, rule};
 use aral_orchestration::{Dispatcher, Policy, Session};
-use aral_persona::Persona;
 
 use crate::config::Config;
 use crate::events::security;
@@ -104,9 +102,8 @@ impl Host {
     /// are withdrawn; those that were registered in another way stay. What it names and what has expired, lost its key or been
     /// replaced since it was taken (in another process; a manifest also by a newer issue that was registered here) does not keep the
     /// rest from holding: nothing runs under it any more.
-    /// Personas that are there cannot be changed in this way. A newer issue of one that is signed waits for a restart, and keeps nothing
-    /// else from holding; a file that says anything else is an attempt to override one. Of one that was replaced in another process the
-    /// newer issue takes its place; or ends like it, if another process has replaced that, too.
+    /// A newer signed issue of a persona takes the place of the one that is there, as with [`Host::session`]; or ends like it, if another
+    /// process has replaced both. A file that says anything else of a persona that is there is an attempt to override it.
     /// What the builder was given goes on to hold: its policy instead of this one, its keys besides these.
     /// With a state folder it waits for other processes, up to 5 s. Those that admit documents meanwhile wait as long for its end, and
     /// are refused after that: on a slow disk with many new components it may take longer.
@@ -136,10 +133,10 @@ pub(crate) struct Renewal<'a> {
     lapsed_manifests: Vec<Digest>,
     admitted: Vec<Admitted>,
     known: Known<'a>,
-    /// Sessions that hold once it does, and the files that name them.
-    proposed: RefCell<Vec<(PathBuf, Session)>>,
-    /// Newer issues of personas that hold, and the files that name them.
-    waiting: RefCell<Vec<(PathBuf, Persona)>>,
+    /// Sessions that hold once it does.
+    proposed: RefCell<Vec<Session>>,
+    /// Those of personas that it names and that are not believed any more.
+    lapsed_personas: RefCell<Vec<Session>>,
     /// What it names and what is not believed any more.
     lapses: RefCell<Vec<Lapse>>,
 }
@@ -183,7 +180,7 @@ impl<'a> Renewal<'a> {
             admitted,
             known,
             proposed: RefCell::default(),
-            waiting: RefCell::default(),
+            lapsed_personas: RefCell::default(),
             lapses: named.lapses.into(),
         };
         for path in &config.personas {
@@ -200,11 +197,13 @@ impl<'a> Renewal<'a> {
 
     /// From now on it holds. `then` makes it hold where the host does not reach. Both say what of it does not hold, a sentence for each.
     pub(crate) fn commit(mut self, then: impl FnOnce() -> Vec<String>) -> Result<Vec<String>, Failure> {
-        self.take_documents()?;
-        let before = self.host.0.dispatcher.swap(Arc::clone(&self.dispatcher));
+        let (before, taken) = self.take_documents()?;
         self.host.0.configuration.store(self.config.digest.map(Arc::new));
         let mut left_out = then();
         before.give_way_to(&self.dispatcher);
+        for id in taken {
+            self.host.authenticated(Some(id), None);
+        }
         left_out.extend(self.record(&before));
         let manifests = self.manifests.iter().map(|manifest| manifest.digest);
         self.in_force.manifests = manifests.chain(self.lapsed_manifests).collect();
@@ -219,11 +218,9 @@ impl<'a> Renewal<'a> {
     fn record(&self, before: &Dispatcher) -> Vec<String> {
         let lapses = self.lapses.take().into_iter();
         let lapses = lapses.map(|(subject, reason)| self.host.note_lapsed(&subject, &reason));
-        let waiting = self.waiting.take().into_iter();
-        let waiting = waiting.map(|(path, persona)| self.host.note_waiting(&path, &persona));
         let authorities = self.in_force.other_authorities(self.config).into_iter();
         let authorities = authorities.map(|rule| self.host.note_old_authorities(rule));
-        let left_out = lapses.chain(waiting).chain(authorities).collect();
+        let left_out = lapses.chain(authorities).collect();
         let changed = |subject, before: Digest, after: Digest| {
             if before != after {
                 self.host.record(EventKind::ConfigurationChanged {

@@ -1,9 +1,11 @@
 //! What a configuration that is taken leaves behind for later processes: the highest serials of its documents. They are looked
 //! at first, and no other process changes them until they are written together with it.
 
+use std::sync::Arc;
+
 use aral_capability::registry::Serials;
-use aral_contract::Failure;
-use aral_orchestration::Session;
+use aral_contract::{Failure, PersonaId};
+use aral_orchestration::{Dispatcher, Session};
 
 use super::{Manifest, Renewal};
 use crate::host::Host;
@@ -66,11 +68,11 @@ impl<'a> Known<'a> {
 }
 
 impl Renewal<'_> {
-    /// Takes its documents, which were checked, and remembers that it did: that first, since a session that has ended does not come
-    /// back. Nothing ends before everything is done that can fail, and nothing is taken once the host has ended.
-    pub(super) fn take_documents(&mut self) -> Result<(), Failure> {
-        let proposed = self.proposed.take().into_iter();
-        let sessions: Vec<Session> = proposed.map(|(_, session)| session).collect();
+    /// Takes its documents, which were checked, together with its rules, and remembers that it did: that first, since a session that has
+    /// ended does not come back. Nothing ends before everything is done that can fail, and nothing is taken once the host has ended.
+    /// Returns the path under the rules before, and the personas that were taken.
+    pub(super) fn take_documents(&mut self) -> Result<(Arc<Dispatcher>, Vec<PersonaId>), Failure> {
+        let sessions = self.proposed.take();
         let known = std::mem::take(&mut self.known);
         // Until it is here: what somebody keeps in between would be in neither place.
         let locked_used = known
@@ -80,38 +82,43 @@ impl Renewal<'_> {
             .transpose()?;
         let used = locked_used.as_ref().map(LockedUsed::used).transpose()?;
         self.host.0.check_here()?;
-        match &known.locked {
-            None => self.dispatcher.adopt(&sessions)?,
-            Some(locked) => {
-                let before = (&known.manifests, &known.personas);
-                let taken = known.with(&self.manifests, &sessions);
-                let taken = (&taken.0, &taken.1);
-                write_serials(locked, before, taken)?;
-                self.dispatcher.adopt(&sessions).inspect_err(|_| {
-                    if let Err(failure) = write_serials(locked, taken, before) {
-                        tracing::error!(%failure, "serials of documents that were not taken are remembered");
-                    }
-                })?;
+        let (mut taken, mut ended) = (Vec::new(), Vec::new());
+        for session in &sessions {
+            match known.replaced_by(session) {
+                None => taken.push(session.persona().body.id.clone()),
+                Some(last) => ended.push((session, last)),
             }
         }
+        let hold = || {
+            // What holds here already keeps no newer rule from holding. Whoever has taken a newer issue with the same state did not
+            // reach it: it ends here, before there are other rules under which it could go on.
+            ended.iter().for_each(|(session, _)| self.dispatcher.end(session));
+            self.host.0.dispatcher.swap(Arc::clone(&self.dispatcher))
+        };
+        let before = match &known.locked {
+            None => self.dispatcher.adopt(&sessions, hold)?,
+            Some(locked) => {
+                let kept = (&known.manifests, &known.personas);
+                let with_these = known.with(&self.manifests, &sessions);
+                let with_these = (&with_these.0, &with_these.1);
+                write_serials(locked, kept, with_these)?;
+                self.dispatcher.adopt(&sessions, hold).inspect_err(|_| {
+                    if let Err(failure) = write_serials(locked, with_these, kept) {
+                        tracing::error!(%failure, "serials of documents that were not taken are remembered");
+                    }
+                })?
+            }
+        };
         if let Some(used) = used {
             self.dispatcher.load_used(&used);
         }
         drop(locked_used);
-        for session in &sessions {
-            let id = session.persona().body.id.clone();
-            let Some(last) = known.replaced_by(session) else {
-                self.host.authenticated(Some(id), None);
-                continue;
-            };
-            // What holds here already keeps no newer rule from holding. Whoever has taken a newer issue with the same state did not
-            // reach it: it ends here.
-            self.dispatcher.end(session);
-            self.lapses
-                .borrow_mut()
-                .push((format!("persona `{id}`"), replaced(last)));
-        }
-        Ok(())
+        let lapses = ended.into_iter().map(|(session, last)| {
+            let subject = format!("persona `{}`", session.persona().body.id);
+            (subject, replaced(last))
+        });
+        self.lapses.borrow_mut().extend(lapses);
+        Ok((before, taken))
     }
 
     /// Whether the session of a persona that was proposed is the one that is there.

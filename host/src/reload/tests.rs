@@ -9,6 +9,7 @@ use aral_contract::document::{PrivateKey, PublicKey};
 use aral_contract::testing::ManualClock;
 use aral_contract::{CapabilityId, Clock};
 use aral_memory::MasterKey;
+use aral_orchestration::Request;
 use aral_protocol::AdminOptions;
 use aral_protocol::admin::client::{self, AdminClient, Method};
 use aral_runtime::files;
@@ -409,7 +410,7 @@ fn a_persona_that_was_replaced_elsewhere_ends_and_keeps_no_rule_from_holding() {
 }
 
 #[test]
-fn the_newer_issue_of_a_persona_that_holds_waits_and_keeps_no_rule_from_holding() {
+fn the_newer_issue_of_a_persona_takes_its_place_with_the_rest_of_its_configuration() {
     let lab = Lab::new();
     let body = |name: &str| json!({"id": "p", "name": name, "constraints": {"allowed_capabilities": ["*"]}});
     let write = |file: &str, serial, name: &str| lab.write(file, &signed(Kind::Persona, serial, &body(name)));
@@ -419,60 +420,170 @@ fn the_newer_issue_of_a_persona_that_holds_waits_and_keeps_no_rule_from_holding(
     let old = session();
     let remembered = || {
         let locked = host.0.serials.as_ref().unwrap().lock(&*host.0.clock).unwrap();
-        locked.personas().unwrap()
+        locked.personas().unwrap().into_values().collect::<Vec<_>>()
     };
-    let before = remembered();
     let bad = PrivateKey::from_seed(&Zeroizing::new([9; 32])).public().id();
     let revoking = format!("[revoked]\nkeys = [\"{bad}\"]");
-    // Several files name it.
+    let reload = || {
+        let config = lab.config(&[], &["p.json", "again.json"], &revoking);
+        Renewal::new(&host, &config, InForce::check_unserved)?.commit(Vec::new)
+    };
+    let name_of = |serial| match serial {
+        5 => "P",
+        _ => "Q",
+    };
+    let refused = |first: u64, second: u64| {
+        write("p.json", first, name_of(first));
+        write("again.json", second, name_of(second));
+        let failure = reload().unwrap_err();
+        assert_eq!(failure.code, Code::PersonaOverride, "{first} {second}");
+    };
+    // Beside it another issue is a second one, whichever comes first, and then nothing changes.
+    for (first, second) in [(5, 6), (6, 5), (6, 7)] {
+        refused(first, second);
+        assert!(session().is_of(old.persona()) && !old.is_replaced());
+        assert!(remembered() == [5] && !host.dispatcher().trust().is_revoked(bad));
+    }
+    // Several files name it. The second time finds what the first has left.
     write("p.json", 6, "Q");
     write("again.json", 6, "Q");
-    // The second time finds what the first has left.
     for _ in 0..2 {
         lab.events();
-        let config = lab.config(&[], &["p.json", "again.json"], &revoking);
-        let warnings = Renewal::new(&host, &config, InForce::check_unserved).unwrap();
-        let warnings = warnings.commit(Vec::new).unwrap();
+        assert_eq!(reload().unwrap(), [""; 0]);
         assert!(host.dispatcher().trust().is_revoked(bad));
-        assert!(
-            warnings.len() == 1 && warnings[0].starts_with("persona `p`: the issue with serial 6 in `"),
-            "{warnings:?}"
-        );
+        assert_eq!((session().persona().header.serial, session().is_replaced()), (6, false));
+        assert!(old.is_replaced());
+        assert_eq!(remembered(), [6]);
         let events = lab.events();
-        let recorded = |of: &str| {
-            let subject = |event: &EventKind| match event {
-                EventKind::Security { rule, subject, .. } if *rule == of => Some(subject.clone()),
-                _ => None,
-            };
-            events.iter().filter_map(subject).collect::<Vec<_>>()
-        };
-        assert_eq!(recorded(rule::PERSONA_WAITS), warnings);
-        assert_eq!(recorded(rule::PERSONA_OVERRIDE), [""; 0]);
-        assert!(session().is_of(old.persona()) && !old.is_replaced());
-        assert_eq!(remembered(), before, "a start that takes the old one again is as good");
+        let is_taken = |event: &&EventKind| matches!(event, EventKind::Authentication { agent: Some(id), refused: None, .. } if id.to_string() == "p");
+        assert_eq!(events.iter().filter(is_taken).count(), 1);
+        assert!(!events.iter().any(|event| matches!(event, EventKind::Security { .. })));
     }
-    // Beside it another issue is a second one, whether it holds or not and whichever comes first.
-    for (first, second) in [(5, 6), (6, 5), (6, 7)] {
-        write("p.json", first, if first == 5 { "P" } else { "Q" });
-        write("again.json", second, if second == 5 { "P" } else { "Q" });
-        let failure = host
-            .reload(&lab.config(&[], &["p.json", "again.json"], ""))
-            .unwrap_err();
-        assert_eq!(failure.code, Code::PersonaOverride, "{first} {second}");
+    for (first, second) in [(5, 6), (6, 5), (6, 7), (7, 6)] {
+        refused(first, second);
     }
     // What is no newer issue is refused, as always.
-    for (serial, name) in [(5, "Q"), (4, "P")] {
+    for (serial, name) in [(6, "Other"), (5, "P")] {
         write("p.json", serial, name);
-        let failure = host.reload(&lab.config(&[], &["p.json"], "")).unwrap_err();
-        assert_eq!(failure.code, Code::PersonaOverride, "{serial} {name}");
+        write("again.json", serial, name);
+        assert_eq!(reload().unwrap_err().code, Code::PersonaOverride, "{serial} {name}");
     }
-    assert!(session().is_of(old.persona()));
-    // After a restart it holds.
-    write("p.json", 6, "Q");
-    drop((old, host));
+    let mut unsigned: Value = serde_json::from_slice(&signed(Kind::Persona, 7, &body("Q"))).unwrap();
+    unsigned.as_object_mut().unwrap().remove("signature").unwrap();
+    lab.write("p.json", unsigned.to_string().as_bytes());
+    assert_eq!(reload().unwrap_err().code, Code::SignatureInvalid);
+    assert_eq!((session().persona().header.serial, session().is_replaced()), (6, false));
+    assert_eq!(remembered(), [6]);
+}
+
+#[test]
+fn no_issue_of_a_persona_runs_under_rules_that_came_with_another_one() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    lab.manifest("b.json", 1, "b");
+    let write = |serial, allowed: &[&str]| {
+        let body = json!({"id": "p", "name": "P", "constraints": {"allowed_capabilities": allowed}});
+        lab.write("p.json", &signed(Kind::Persona, serial, &body));
+    };
+    let reload = |host: &Host, manifests: &[&str], allowed: &str| {
+        let policy = format!("[policy]\ncapabilities = [\"{allowed}\"]");
+        host.reload(&lab.config(manifests, &["p.json"], &policy)).unwrap();
+    };
+    write(5, &["*"]);
+    let host = lab.host(lab.config(&["a.json"], &["p.json"], "[policy]\ncapabilities = [\"a\"]"));
+    let session = || host.session_of(&"p".parse().unwrap()).unwrap();
+    let code = |session: &Session, id: &str| {
+        let authorized = host.dispatcher().authorize(session, &id.parse().unwrap(), None);
+        authorized.err().map(|failure| failure.code)
+    };
+    let (old, before) = (session(), host.dispatcher());
+    assert_eq!(code(&old, "a"), None);
+    // The policy and the manifests open `b`, and the persona that comes with them leaves it out.
+    write(6, &["a"]);
+    reload(&host, &["a.json", "b.json"], "*");
+    let stale = Some(Code::DocumentStale);
+    assert_eq!((code(&old, "a"), code(&old, "b")), (stale, stale));
+    assert_eq!(
+        (code(&session(), "a"), code(&session(), "b")),
+        (None, Some(Code::PermissionDenied))
+    );
+    assert!(before.authorize(&old, &"a".parse().unwrap(), None).is_err());
+    // The persona opens `b` again, and the policy that comes with it closes it.
+    let old = session();
+    write(7, &["*"]);
+    reload(&host, &["a.json", "b.json"], "a");
+    assert_eq!((code(&old, "a"), code(&old, "b")), (stale, stale));
+    assert_eq!(
+        (code(&session(), "a"), code(&session(), "b")),
+        (None, Some(Code::PermissionDenied))
+    );
+}
+
+#[tokio::test]
+async fn what_a_persona_used_up_counts_for_its_newer_issue() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    let body = json!({"id": "p", "name": "P", "constraints": {"allowed_capabilities": ["*"]}});
+    let more = "[policy]\ncapabilities = [\"*\"]\nagent.requests_per_hour = 1";
+    lab.write("p.json", &signed(Kind::Persona, 5, &body));
+    let host = lab.host(lab.config(&["a.json"], &["p.json"], more));
+    for (serial, refused) in [(5, None), (6, Some(Code::LimitRate))] {
+        lab.write("p.json", &signed(Kind::Persona, serial, &body));
+        host.reload(&lab.config(&["a.json"], &["p.json"], more)).unwrap();
+        let session = host.session_of(&"p".parse().unwrap()).unwrap();
+        assert_eq!(session.persona().header.serial, serial);
+        let capability = "a".parse().unwrap();
+        let request = Request {
+            capability: &capability,
+            version: None,
+            input: b"1",
+            trace: None,
+        };
+        let called = host.invoke(&session, request).await;
+        assert_eq!(called.result.err().map(|failure| failure.code), refused, "{serial}");
+    }
+}
+
+#[test]
+fn the_newer_issue_of_a_persona_takes_its_place_also_if_that_is_not_believed_any_more() {
+    let lab = Lab::new();
+    let other = PrivateKey::from_seed(&Zeroizing::new([2; 32]));
+    lab.write("other.pub.pem", other.public().to_pem().unwrap().as_bytes());
+    lab.manifest_by(&other, "a.json", 1, "a");
+    let body = json!({"id": "p", "name": "P", "constraints": {"allowed_capabilities": ["*"]}});
+    let stolen = signed(Kind::Persona, 5, &body);
+    lab.write("p.json", &stolen);
     let host = lab.host(lab.config(&[], &["p.json"], ""));
-    let session = host.session_of(&"p".parse().unwrap()).unwrap();
-    assert_eq!(session.persona().header.serial, 6);
+    let session = || host.session_of(&"p".parse().unwrap()).unwrap();
+    let old = session();
+    let revoking = format!(
+        "[revoked]\nkeys = [\"{}\"]\n[policy]\ncapabilities = [\"*\"]",
+        key(1).public().id()
+    );
+    let reload =
+        |personas: &[&str]| host.reload(&lab.config_trusting("other.pub.pem", &["a.json"], personas, &revoking));
+    let renewed = signed_by(&other, Kind::Persona, 6, &body);
+    // Beside the one that is not believed it is a second issue, whichever comes first.
+    for (first, second) in [(&stolen, &renewed), (&renewed, &stolen)] {
+        lab.write("p.json", first);
+        lab.write("again.json", second);
+        assert_eq!(
+            reload(&["p.json", "again.json"]).unwrap_err().code,
+            Code::PersonaOverride
+        );
+        assert!(session().is_of(old.persona()) && !old.is_replaced());
+    }
+    lab.write("p.json", &renewed);
+    lab.events();
+    reload(&["p.json"]).unwrap();
+    assert_eq!(lab.lapsed(), [""; 0]);
+    let code = |session: &Session| {
+        let authorized = host.dispatcher().authorize(session, &"a".parse().unwrap(), None);
+        authorized.err().map(|failure| failure.code)
+    };
+    assert_eq!(session().persona().header.serial, 6);
+    assert_eq!(code(&session()), None);
+    assert!(code(&old).is_some() && old.is_replaced());
 }
 
 #[test]
@@ -488,10 +599,6 @@ fn the_newer_issue_of_a_persona_that_was_replaced_elsewhere_takes_its_place() {
         let session = || host.session_of(&"p".parse().unwrap()).unwrap();
         let reload = || host.reload(&lab.config(&["a.json"], &["p.json"], open));
         let old = session();
-        // While nobody has admitted the newer one it waits.
-        lab.write("p.json", &signed(Kind::Persona, 6, &body));
-        reload().unwrap();
-        assert!(session().is_of(old.persona()) && !old.is_replaced());
         let locked = || host.0.serials.as_ref().unwrap().lock(&*host.0.clock).unwrap();
         let mut known = locked().personas().unwrap();
         assert_eq!(known.insert("p".parse().unwrap(), 6), Some(5));

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use aral_contract::Digest;
-use aral_contract::document::signed::Kind;
+use aral_contract::document::signed::{self, Header, Kind};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -527,4 +527,26 @@ fn an_answer_that_was_kept_is_not_for_another_persona() {
     until("another persona", || once(&key).status == 422);
     assert_eq!(once(&[("Idempotency-Key", "l")]).status, 200);
     assert!(Path::new(&desk.path("another.json")).is_file());
+}
+
+#[test]
+fn a_caller_has_the_newer_issue_of_its_persona_once_that_was_read() {
+    let desk = server::desk(|_| ());
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let server = Server::start(&desk);
+    assert_eq!(server.invoke(ECHO, "1").status, 200);
+    for (serial, allowed, status) in [(2, json!([]), 403), (3, json!([ECHO]), 200)] {
+        let header = Header {
+            schema: Kind::Persona.schema().to_owned(),
+            serial,
+            issued_at: "2025-01-01T00:00:00Z".parse().expect("a time"),
+            expires_at: "2100-01-01T00:00:00Z".parse().expect("a time"),
+        };
+        let mut persona = setup::persona();
+        persona["constraints"]["allowed_capabilities"] = allowed;
+        let issue = signed::sign(Kind::Persona, &header, &persona, &setup::key()).expect("a document");
+        desk.write("persona.json", issue.to_string().as_bytes());
+        desk.aral(&["reload"]).assert("reload", 0, &[]);
+        assert_eq!(server.invoke(ECHO, "1").status, status, "{serial}");
+    }
 }

@@ -29,7 +29,6 @@ rules! {
     BREAKER_OPENED = "breaker.opened", Done, "a capability keeps failing for a persona, and is not called for it for a while";
     BREAKER_CLOSED = "breaker.closed", Done, "it is called again";
     PERSONA_OVERRIDE = "persona.override", Seen, "a document tried to take the place of a persona without being a newer issue that is signed";
-    PERSONA_WAITS = "persona.waits", Done, "a configuration names a newer issue of a persona, and the one that was taken before holds until a restart";
     DOCUMENT_LAPSED = "document.lapsed", Seen, "a document that the configuration names is not believed any more, and nothing runs under it";
     OUTBOUND_CA_FILE = "outbound.ca_file", Done, "a configuration has other authorities for the requests of the host, and those of the start hold until a restart, but for the keys of issuers";
     EGRESS_CA_FILE = "egress.ca_file", Done, "the same for the requests of guests, without exception";

@@ -133,8 +133,7 @@ impl Register {
         }
     }
 
-    /// The same, for a persona whose session was replaced elsewhere: the newer issue takes its place once it is adopted, and what was
-    /// used counts on.
+    /// The same, for a persona that has a session already: a newer issue takes its place once it is adopted, and what was used counts on.
     pub(crate) fn propose_instead(&self, persona: Persona) -> Result<Session, Refused> {
         match self.find(&persona.body.id) {
             Some(held) if !held.is_of(&persona) => {
@@ -147,8 +146,9 @@ impl Register {
         }
     }
 
-    /// Takes sessions that were proposed, one for each persona: all of them, or none, and then nothing has changed.
-    pub(crate) fn adopt(&self, proposed: &[Session], now: Moment) -> Result<(), Refused> {
+    /// Takes sessions that were proposed, one for each persona: all of them, or none, and then nothing has changed and `hold` was not run.
+    /// It runs when those whose place they take have ended, and before anybody finds a session again.
+    pub(crate) fn adopt<T>(&self, proposed: &[Session], now: Moment, hold: impl FnOnce() -> T) -> Result<T, Refused> {
         let mut sessions = self.sessions.write().unwrap_or_else(PoisonError::into_inner);
         let mut new = Vec::new();
         for session in proposed {
@@ -181,7 +181,7 @@ impl Register {
             }
             sessions.insert(session.persona().body.id.clone(), session.clone());
         }
-        Ok(())
+        Ok(hold())
     }
 
     /// What was used since this was asked last.
@@ -337,12 +337,13 @@ mod tests {
         assert!(same.is(&held));
         assert!(matches!(propose("a", 2, "A"), Err(Refused::Override { last: 1, .. })));
         assert_eq!(register.list().len(), 1, "nobody finds it yet");
-        register.adopt(&[same.clone(), new.clone()], now()).unwrap();
+        register.adopt(&[same.clone(), new.clone()], now(), || ()).unwrap();
         assert!(register.find(&"a".parse().unwrap()).unwrap().is(&held));
         assert!(register.find(&"b".parse().unwrap()).unwrap().is(&new));
         let (one, other) = (propose("c", 1, "C").unwrap(), propose("d", 1, "D").unwrap());
         register.open(persona("d", 1, "D", Some(1)), now()).unwrap();
-        let refused = register.adopt(&[one, other], now()).unwrap_err();
+        let never: fn() = || unreachable!();
+        let refused = register.adopt(&[one, other], now(), never).unwrap_err();
         assert!(
             matches!(refused, Refused::Override { .. }),
             "somebody opened it meanwhile"
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_replaced_elsewhere_gives_its_place_and_its_standing_to_a_newer_issue() {
+    fn what_holds_gives_its_place_and_its_standing_to_a_newer_issue() {
         let register = Register::default();
         let held = register.open(persona("a", 5, "A", Some(1)), now()).unwrap();
         let id: PersonaId = "a".parse().unwrap();
@@ -365,12 +366,18 @@ mod tests {
         // Nor does anything end where another is refused.
         register.open(persona("b", 1, "B", Some(1)), now()).unwrap();
         let late = Session::root(persona("b", 2, "B", Some(1)), Arc::new(Standing::new()), 0);
-        let refused = register.adopt(&[one.clone(), late], now()).unwrap_err();
+        let never: fn() = || unreachable!();
+        let refused = register.adopt(&[one.clone(), late], now(), never).unwrap_err();
         assert!(matches!(refused, Refused::Override { .. }) && held.check_issue().is_ok());
-        register.adopt(std::slice::from_ref(&one), now()).unwrap();
+        let hold = || (held.is_replaced(), register.sessions.try_read().is_err());
+        let (has_ended, nobody_looks) = register.adopt(std::slice::from_ref(&one), now(), hold).unwrap();
+        assert!(has_ended && nobody_looks);
         assert!(one.check_issue().is_ok() && register.find(&id).unwrap().is(&one));
         assert!(held.is_replaced() && Arc::ptr_eq(one.standing(), held.standing()));
-        assert!(matches!(register.adopt(&[other], now()), Err(Refused::Override { .. })));
+        assert!(matches!(
+            register.adopt(&[other], now(), || ()),
+            Err(Refused::Override { .. })
+        ));
     }
 
     #[test]
@@ -379,10 +386,10 @@ mod tests {
         let open = |number: usize| register.open(persona(&format!("p{number}"), 1, "P", None), now());
         let held: Vec<Session> = (0..AGENTS_MAX).map(|number| open(number).unwrap()).collect();
         let new = register.propose(persona("new", 1, "N", None)).unwrap();
-        let refused = register.adopt(std::slice::from_ref(&new), now()).unwrap_err();
+        let refused = register.adopt(std::slice::from_ref(&new), now(), || ()).unwrap_err();
         assert_eq!(refused, Refused::Full);
         drop(held);
-        register.adopt(&[new], now()).unwrap();
+        register.adopt(&[new], now(), || ()).unwrap();
         assert_eq!(register.list().len(), 1);
     }
 }

@@ -35,8 +35,8 @@ impl Dispatcher {
         self.register.propose(persona)
     }
 
-    /// The same, for a persona whose session was replaced elsewhere: a newer issue takes its place with [`Dispatcher::adopt`], and what
-    /// was used counts on.
+    /// The same, for a persona that has a session already: a newer issue takes its place with [`Dispatcher::adopt`], and what was used
+    /// counts on.
     ///
     /// # Errors
     /// As [`Dispatcher::open`].
@@ -44,12 +44,14 @@ impl Dispatcher {
         self.register.propose_instead(persona)
     }
 
-    /// Takes sessions that were proposed, one for each persona: all of them, or none, and then nothing has changed.
+    /// Takes sessions that were proposed, one for each persona: all of them, or none, and then nothing has changed. `hold` makes the rules
+    /// hold under which they are: those whose place they take have ended by then, and nobody finds any session until it is done. It must
+    /// not ask for one.
     ///
     /// # Errors
-    /// Another document stands for one of the personas now, or there are too many personas.
-    pub fn adopt(&self, proposed: &[Session]) -> Result<(), Refused> {
-        self.register.adopt(proposed, Moment::of(&*self.clock))
+    /// Another document stands for one of the personas now, or there are too many personas. Then `hold` was not run.
+    pub fn adopt<T>(&self, proposed: &[Session], hold: impl FnOnce() -> T) -> Result<T, Refused> {
+        self.register.adopt(proposed, Moment::of(&*self.clock), hold)
     }
 
     /// Ends all sessions under the document of this one, because a newer issue of its persona was admitted elsewhere.
