@@ -32,7 +32,7 @@ where
 }
 
 /// What the schema takes: to JSON Schema `5.0` and `5e0` are integers, and to serde they are not. Only an input that serde refuses is
-/// read twice.
+/// read twice. Both times each float is the one that was written, as the host read it (`float_roundtrip` of `serde_json`).
 fn read<I: DeserializeOwned>(input: &str) -> Result<I> {
     let refused = match serde_json::from_str(input) {
         Ok(read) => return Ok(read),
@@ -127,6 +127,16 @@ mod tests {
             assert_eq!(serve(halve, input), Ok("4".to_owned()), "{input}");
         }
         assert_eq!(serve(halve, "-8.0"), Ok("-4".to_owned()));
+        let same = |number: i64| -> Result<i64> { Ok(number) };
+        for number in [
+            1_900_000_000_000_001_i64,
+            1_900_000_000_000_003,
+            7_300_000_000_000_001,
+            9_007_199_254_740_991,
+            -9_007_199_254_740_991,
+        ] {
+            assert_eq!(serve(same, &format!("{number}.0")), Ok(number.to_string()));
+        }
         for input in ["8.5", "9007199254740992.0", "1e300"] {
             let refused = serve(halve, input);
             assert!(
