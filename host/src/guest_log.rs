@@ -1,5 +1,6 @@
-//! What guests warn of, in the log of a server. Guests write these lines, so each capability has a part of the log and no more:
-//! none of them fills the disk of the log, nor pushes out what the host or another capability says.
+//! What guests warn of, in the log of a server. Guests write these lines, so each capability has a part of the log and no more, and all
+//! of them together have one: they do not fill the disk of the log, nor push out what the host says. A capability that floods the log
+//! leaves room for the next one.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,16 +10,20 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::LogSink;
 
-/// Bytes of the log that the lines of one capability may take in a window. Few against what waits for a slow reader of standard error.
-const GUEST_LOG_BYTES_MAX: usize = 64 << 10;
+/// Bytes of the log that the lines of all capabilities may take in a window. A quarter of what waits for a slow reader of standard error:
+/// also at the end of one window and the beginning of the next, the lines of the host find room beside them.
+const GUEST_LOG_BYTES_MAX: usize = 256 << 10;
+/// One capability may have one in so many of the bytes that the others leave. So there is less for each that floods the log, and
+/// something for the next one.
+const GUEST_LOG_SHARE: usize = 4;
 /// How long a window is.
 const GUEST_LOG_WINDOW: SignedDuration = SignedDuration::from_secs(60);
 /// What a line costs besides its text, in bytes: the time, the names and the trace in it.
 const LINE_COST: usize = 256;
 
 /// Writes every event to the log as [`LogSink`] does, and what guests log as `warn` or `error` at level `warn` under the target
-/// `aral::guest`: for a host that nobody watches. Of one capability it writes so many lines in a minute, then one that says so, and
-/// leaves the rest out.
+/// `aral::guest`: for a host that nobody watches. Of one capability it writes so many lines in a minute, then one that says so if
+/// there is room, and leaves the rest out.
 #[derive(Debug, Default)]
 pub struct ServerLogSink(Windows);
 
@@ -88,6 +93,9 @@ impl Windows {
             let age = at.duration_since(window.begun);
             age >= SignedDuration::ZERO && age < GUEST_LOG_WINDOW
         });
+        let others = windows.iter().filter(|(other, _)| *other != capability);
+        let others = others.fold(0_usize, |sum, (_, window)| sum.saturating_add(window.used));
+        let left = GUEST_LOG_BYTES_MAX.saturating_sub(others);
         let window = windows.entry(capability.clone()).or_insert(Window {
             begun: at,
             used: 0,
@@ -96,13 +104,25 @@ impl Windows {
         if window.is_full {
             return Verdict::LeaveOut;
         }
-        window.used = window.used.saturating_add(message.len()).saturating_add(LINE_COST);
-        if window.used <= GUEST_LOG_BYTES_MAX {
+        let with_line = window.used.saturating_add(quoted(message)).saturating_add(LINE_COST);
+        if with_line <= left / GUEST_LOG_SHARE {
+            window.used = with_line;
             return Verdict::Show;
         }
         window.is_full = true;
+        // What says so is a line as well.
+        let with_end = window.used.saturating_add(LINE_COST);
+        if with_end > left {
+            return Verdict::LeaveOut;
+        }
+        window.used = with_end;
         Verdict::BeginToLeaveOut
     }
+}
+
+/// Bytes of a text as a log shows it: in quotes, where one character may become several.
+fn quoted(text: &str) -> usize {
+    text.chars().flat_map(char::escape_debug).map(char::len_utf8).sum()
 }
 
 #[cfg(test)]
@@ -171,16 +191,30 @@ mod tests {
         let flood = (0..100_000).map(|_| event("loud", "error", "x"));
         let events = flood.chain([event("calm", "warn", "the disk is full")]).collect();
         let log = logged(tracing::Level::WARN, events);
-        assert!(log.len() < 2 * GUEST_LOG_BYTES_MAX, "{}", log.len());
+        assert!(log.len() < GUEST_LOG_BYTES_MAX / GUEST_LOG_SHARE, "{}", log.len());
         assert!(log.contains("the disk is full"));
         assert_eq!(log.matches("further lines of this capability are left out").count(), 1);
+    }
+
+    #[test]
+    fn capabilities_that_flood_the_log_together_leave_room_for_the_lines_of_others() {
+        // Each character of it is longer in quotes.
+        let line = "\"\\\u{300}".repeat(100);
+        for (loud, is_heard) in [(8, true), (64, false)] {
+            let flood = (0..loud).flat_map(|number| vec![event(&format!("loud-{number}"), "error", &line); 300]);
+            let events = flood.chain([event("calm", "warn", "the disk is full")]).collect();
+            let log = logged(tracing::Level::WARN, events);
+            assert!(log.len() <= GUEST_LOG_BYTES_MAX, "{loud}: {}", log.len());
+            assert!(log.contains("capability=loud-7 "), "{loud}");
+            assert_eq!(log.contains("the disk is full"), is_heard, "{loud}");
+        }
     }
 
     #[test]
     fn a_capability_has_its_part_again_after_a_minute_or_once_the_clock_is_set_back() {
         let windows = Windows::default();
         let id: CapabilityId = "loud".parse().unwrap();
-        let half = "x".repeat(GUEST_LOG_BYTES_MAX / 2 - LINE_COST);
+        let half = "x".repeat(GUEST_LOG_BYTES_MAX / GUEST_LOG_SHARE / 2 - LINE_COST);
         let take = |second: i64| windows.take(&id, &half, Timestamp::from_second(second).unwrap());
         let expected = [
             (100, Verdict::Show),
@@ -197,9 +231,11 @@ mod tests {
     }
 
     #[test]
-    fn how_much_a_capability_may_log_is_documented() {
+    fn how_much_capabilities_may_log_is_documented() {
         let document = include_str!("../../docs/defaults.md");
-        let line = format!("\n| `GUEST_LOG_BYTES_MAX` | {GUEST_LOG_BYTES_MAX} |");
+        let line = format!(
+            "\n| `GUEST_LOG_BYTES_MAX`, `GUEST_LOG_SHARE` | {GUEST_LOG_BYTES_MAX}, {GUEST_LOG_SHARE} | 256 KiB in a minute"
+        );
         assert!(document.contains(&line), "docs/defaults.md has no line{line}");
     }
 }
