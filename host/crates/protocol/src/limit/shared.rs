@@ -233,7 +233,7 @@ impl Link {
     }
 
     fn went_down(&self, state: &mut State, error: &str) {
-        let loss = state.lose(error);
+        let loss = state.lose(error, Instant::now());
         meters::redis_answers(false);
         if loss != Loss::Known {
             let (why, when_down) = (state.why_down.as_deref(), self.options.when_down.as_str());
