@@ -22,6 +22,7 @@ mod root;
 mod segments;
 mod slot_header;
 mod slots;
+mod stored;
 mod tree;
 mod unreadable;
 mod usage;

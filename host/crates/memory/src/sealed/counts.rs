@@ -15,11 +15,17 @@ use super::usage;
 use crate::record::Usage;
 use crate::store::StoreError;
 
+/// How much will be in a namespace.
+#[derive(Clone, Copy)]
+pub(super) struct Count {
+    pub(super) usage: Usage,
+    /// Whether this may be wrong, so that the namespace is counted anew when all is planned.
+    is_uncertain: bool,
+}
+
 /// What changes of a namespace.
 pub(super) struct Change {
-    pub(super) usage: Usage,
-    /// Whether nothing says what its usage is. It stays so if that is taken back: then it is looked at in vain.
-    is_uncertain: bool,
+    pub(super) count: Count,
     /// Where its name may not be there, or not any more: under which root it lies, and what it is called.
     named: Option<(Arc<Root>, Space, Namespace)>,
 }
@@ -38,9 +44,7 @@ impl Plan<'_> {
         for root in &Arc::clone(&self.keys).roots {
             let place = root.namespace_place(space, namespace);
             sum += match self.usages.get(&place) {
-                // No quota is judged by what a damaged record says of itself.
-                Some(change) if change.is_uncertain => self.counted(&place)?,
-                Some(change) => change.usage,
+                Some(change) => change.count.usage,
                 None => usage::read(self.tree, &place)?,
             };
         }
@@ -55,16 +59,16 @@ impl Plan<'_> {
     ) -> Result<(), StoreError> {
         let change = match self.usages.entry(place) {
             Entry::Occupied(known) => {
-                mark.usages.push((place, Some(known.get().usage)));
+                mark.usages.push((place, Some(known.get().count)));
                 known.into_mut()
             }
             Entry::Vacant(new) => {
                 mark.usages.push((place, None));
-                new.insert(Change {
+                let count = Count {
                     usage: usage::read(self.tree, &place)?,
                     is_uncertain: false,
-                    named: None,
-                })
+                };
+                new.insert(Change { count, named: None })
             }
         };
         act(change);
@@ -73,19 +77,22 @@ impl Plan<'_> {
 
     /// Plans what is said of the namespaces that change.
     pub(super) fn count(&mut self) -> Result<(), StoreError> {
-        for (place, mut change) in std::mem::take(&mut self.usages) {
+        for (place, change) in std::mem::take(&mut self.usages) {
+            let Count {
+                mut usage,
+                is_uncertain,
+            } = change.count;
             // Also before a namespace is taken for empty. It costs nothing if it is: all that is there is removed here.
-            if change.is_uncertain || change.usage.records == 0 {
-                change.usage = self.counted(&place)?;
+            if is_uncertain || usage.records == 0 {
+                usage = self.counted(&place)?;
             }
             let (usage_key, name_key) = (key(prefix::USAGE, &[&place]), key(prefix::NAMESPACE, &[&place]));
-            if change.usage.records == 0 {
+            if usage.records == 0 {
                 self.changes.push((usage_key, None));
                 self.changes.push((name_key, None));
                 continue;
             }
-            self.changes
-                .push((usage_key, Some(usage::to_bytes(change.usage).to_vec())));
+            self.changes.push((usage_key, Some(usage::to_bytes(usage).to_vec())));
             if let Some((root, space, namespace)) = change.named {
                 let opens = |sealed: IVec| usage::open_name(&root, space, &place, &sealed).is_some();
                 if !self.tree.get(&name_key)?.is_some_and(opens) {
@@ -99,12 +106,17 @@ impl Plan<'_> {
 
     /// What will lie in a namespace, whatever was counted.
     fn counted(&self, namespace: &NamespacePlace) -> Result<Usage, StoreError> {
+        #[cfg(test)]
+        self.tree.counts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let mut usage = Usage::default();
         let mut count = |bytes: u64| usage += Usage { bytes, records: 1 };
         self.tree
             .scan(&key(prefix::RECORD, &[namespace]), None, &mut |at, entry| {
                 if !tree::place(at).is_some_and(|place| self.records.contains_key(&place)) {
-                    count(Header::read(entry).map_or(0, |header| header.charged_bytes_in(entry)));
+                    count(match Header::read(entry) {
+                        Ok(header) => self.tree.stored(&header, entry)?.charged,
+                        Err(_) => 0,
+                    });
                 }
                 Ok(Scan::Next)
             })?;
@@ -121,6 +133,6 @@ impl Plan<'_> {
     /// Has a namespace counted anew: once all is planned, however often that is asked for, since who counts looks at all of it
     /// while nobody else writes.
     pub(super) fn recount(&mut self, namespace: NamespacePlace, mark: &mut Mark) -> Result<(), StoreError> {
-        self.change(namespace, mark, |change| change.is_uncertain = true)
+        self.change(namespace, mark, |change| change.count.is_uncertain = true)
     }
 }

@@ -98,7 +98,8 @@ impl Plan<'_> {
     }
 
     /// Plans the end of an entry that does not open, if it is what it was: none, one whose header cannot be read. Its keys go
-    /// too, wherever they lie, and what is in the slot that it names, if no record of its own names that.
+    /// too, wherever they lie, and what is in the slot that it names, if no record of its own names that. Whoever asks for this has the
+    /// namespace counted anew: once for many.
     pub(super) fn discard(&mut self, place: &Place, was: Option<Header>, mark: &mut Mark) -> Result<bool, StoreError> {
         let header = match self.at(place) {
             Err(error) if error.is_damage() => None,

@@ -141,7 +141,7 @@ impl Header {
         joined(&[&self.slot.to_be_bytes(), &self.chunks_id])
     }
 
-    /// How long the entry is.
+    /// How long the entry is, if the header is right.
     pub(crate) fn entry_bytes(&self) -> usize {
         let without_value = usize::from(self.name_bytes).saturating_add(HEADER_BYTES + TAG_BYTES);
         if self.chunks() == 0 {
@@ -152,7 +152,7 @@ impl Header {
         }
     }
 
-    /// How long the last chunk is.
+    /// How long the last chunk is, if the header is right.
     pub(crate) fn last_chunk_bytes(&self) -> usize {
         let value = usize::try_from(self.value_bytes).unwrap_or(usize::MAX);
         (value.saturating_sub(1) % CHUNK_BYTES).saturating_add(1 + TAG_BYTES)
@@ -162,15 +162,6 @@ impl Header {
     pub(crate) fn charged_bytes(&self) -> u64 {
         let value = u64::from(self.value_bytes).min(VALUE_BYTES_MAX as u64);
         value.saturating_add(self.name_bytes.into())
-    }
-
-    /// The same where the entry need not be as long as the header says: then what is in the entry counts.
-    pub(crate) fn charged_bytes_in(&self, entry: &[u8]) -> u64 {
-        if entry.len() == self.entry_bytes() {
-            self.charged_bytes()
-        } else {
-            entry.len().saturating_sub(HEADER_BYTES + 2 * TAG_BYTES) as u64
-        }
     }
 }
 

@@ -8,18 +8,16 @@ use aral_contract::Classification;
 use aral_contract::id::Namespace;
 
 use super::allocation::Allocation;
-use super::counts::Change;
+use super::counts::{Change, Count};
 use super::discard::Discarded;
 use super::entry::{self, Drawn, Header, Owner};
 use super::owner::SlotOwner;
 use super::root::{Keys, NamespacePlace, Place, Space, namespace_of};
 use super::slots::{Slot, SlotFile, SlotIndex};
-use super::tree::{Added, Commit, Scan, Tree, expiry_key, key, prefix};
-use crate::record::{RecordName, Usage, VALUE_BYTES_MAX};
+use super::stored::Stored;
+use super::tree::{Added, Commit, Tree, expiry_key, key, prefix};
+use crate::record::{RecordName, Usage};
 use crate::store::StoreError;
-
-/// Parts of the longest value.
-const CHUNKS_MAX: u32 = VALUE_BYTES_MAX.div_ceil(entry::CHUNK_BYTES) as u32;
 
 /// One record to write, with everything decided.
 pub(super) struct NewRecord<'a> {
@@ -82,7 +80,7 @@ pub(super) struct Mark {
     slots: usize,
     doomed: usize,
     records: Vec<(Place, Option<Option<Header>>)>,
-    pub(super) usages: Vec<(NamespacePlace, Option<Usage>)>,
+    pub(super) usages: Vec<(NamespacePlace, Option<Count>)>,
 }
 
 impl<'a> Plan<'a> {
@@ -137,7 +135,7 @@ impl<'a> Plan<'a> {
         }
         for (place, before) in mark.usages.into_iter().rev() {
             match (before, self.usages.get_mut(&place)) {
-                (Some(usage), Some(change)) => change.usage = usage,
+                (Some(count), Some(change)) => change.count = count,
                 (None, _) => drop(self.usages.remove(&place)),
                 (Some(_), None) => {}
             }
@@ -185,74 +183,57 @@ impl<'a> Plan<'a> {
         let header = (&gone.header, owner);
         let slots = self.keys_of(&gone.place, Some(header))?;
         self.doom(slots)?;
-        self.take_out(&gone.place, Some(header), mark)
+        let is_as_said = self.take_out(&gone.place, Some(header), mark)?;
+        if !is_as_said {
+            // A quota is judged by what was stored of it. For how much it was counted, nothing says: that is put right once it is gone.
+            self.recount(namespace_of(&gone.place), mark)?;
+        }
+        Ok(())
     }
 
     /// Plans the end of an entry. Parts of a value lie by the slot that the header names: they stay if that is another record's,
-    /// since what is in the tree was not authenticated, and must not get another record's value removed. Where the header does not say
-    /// how long the record is, its namespace is counted anew.
+    /// since what is in the tree was not authenticated, and must not get another record's value removed. Says whether what is stored
+    /// is what the header says of it.
     pub(super) fn take_out(
         &mut self,
         place: &Place,
         header: Option<(&Header, SlotOwner)>,
         mark: &mut Mark,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         self.changes.push((key(prefix::RECORD, &[place]), None));
+        let (mut charged, mut is_as_said) = (0, false);
         if let Some((header, owner)) = header {
+            let stored = self.stored(place, header)?;
             let is_anothers = owner == SlotOwner::Another;
-            if !is_anothers && self.is_as_long_as_it_says(place, header)? {
-                for index in 0..header.chunks().min(CHUNKS_MAX) {
+            if !is_anothers {
+                for index in 0..stored.chunks {
                     let chunk = header.chunk_place(index);
                     self.changes.push((key(prefix::CHUNK, &[&chunk]), None));
-                }
-            } else {
-                self.recount(namespace_of(place), mark)?;
-                if !is_anothers {
-                    self.take_out_chunks(header)?;
                 }
             }
             if let Some(expires) = header.expires {
                 self.changes.push((expiry_key(expires, place), None));
             }
+            charged = stored.charged;
+            is_as_said = stored.is_as_said && !is_anothers;
         }
-        let bytes = header.map_or(0, |(header, _)| header.charged_bytes());
         self.change(namespace_of(place), mark, |change| {
-            change.usage.bytes = change.usage.bytes.saturating_sub(bytes);
-            change.usage.records = change.usage.records.saturating_sub(1);
+            let usage = &mut change.count.usage;
+            usage.bytes = usage.bytes.saturating_sub(charged);
+            usage.records = usage.records.saturating_sub(1);
         })?;
         self.note(*place, None, mark);
-        Ok(())
+        Ok(is_as_said)
     }
 
-    /// Whether what is stored of a record has the length that its header says.
-    fn is_as_long_as_it_says(&self, place: &Place, header: &Header) -> Result<bool, StoreError> {
+    /// How much is stored of the record at a place.
+    fn stored(&self, place: &Place, header: &Header) -> Result<Stored, StoreError> {
         // What this group writes was made here.
         if self.records.contains_key(place) {
-            return Ok(true);
+            return Ok(Stored::as_said(header));
         }
         let entry = self.tree.get(&key(prefix::RECORD, &[place]))?;
-        if entry.is_none_or(|entry| entry.len() != header.entry_bytes()) {
-            return Ok(false);
-        }
-        let chunks = header.chunks();
-        let Some(last) = chunks.checked_sub(1) else {
-            return Ok(true);
-        };
-        let chunk = |index| self.tree.get(&key(prefix::CHUNK, &[&header.chunk_place(index)]));
-        let is_whole = chunk(last)?.is_some_and(|chunk| chunk.len() == header.last_chunk_bytes());
-        Ok(is_whole && chunk(chunks)?.is_none())
-    }
-
-    /// Plans the end of the parts of a value that are there, however long its header says that it is.
-    fn take_out_chunks(&mut self, header: &Header) -> Result<(), StoreError> {
-        let changes = &mut self.changes;
-        let mut chunks = 0;
-        self.tree
-            .scan(&key(prefix::CHUNK, &[&header.chunks_place()]), None, &mut |at, _| {
-                changes.push((at.to_vec(), None));
-                chunks += 1;
-                Ok(if chunks == CHUNKS_MAX { Scan::Stop } else { Scan::Next })
-            })
+        self.tree.stored(header, entry.as_deref().unwrap_or_default())
     }
 
     /// Takes a stale entry out of the order of expiry.
@@ -303,7 +284,7 @@ impl<'a> Plan<'a> {
         }
         self.change(namespace_place, mark, |change| {
             let bytes = header.charged_bytes();
-            change.usage += Usage { bytes, records: 1 };
+            change.count.usage += Usage { bytes, records: 1 };
             change.call(&root, new);
         })?;
         // What lies under an older root, while keys are rotated, may have lost its name, and then nothing else knows it.

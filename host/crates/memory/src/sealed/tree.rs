@@ -141,9 +141,9 @@ pub(crate) struct Tree {
     pub(super) file: File,
     pub(super) log_sync: LogSync,
     gate: Gate,
-    /// How often entries were looked through.
+    /// How often what a namespace holds was counted anew.
     #[cfg(test)]
-    pub(super) scans: std::sync::atomic::AtomicUsize,
+    pub(super) counts: std::sync::atomic::AtomicUsize,
 }
 
 impl Tree {
@@ -186,7 +186,7 @@ impl Tree {
             db,
             file,
             #[cfg(test)]
-            scans: std::sync::atomic::AtomicUsize::default(),
+            counts: std::sync::atomic::AtomicUsize::default(),
         })
     }
 
@@ -278,8 +278,6 @@ impl Tree {
 
     /// Shows entries whose key begins with `prefix`, those above `after` alone, until `show` says stop.
     pub(crate) fn scan(&self, prefix: &[u8], after: Option<&[u8]>, show: Show<'_>) -> Result<(), StoreError> {
-        #[cfg(test)]
-        self.scans.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let from = after.map_or(Bound::Included(prefix), Bound::Excluded);
         let mut entries = self.tree.range::<&[u8], _>((from, Bound::Unbounded));
         loop {

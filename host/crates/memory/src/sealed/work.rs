@@ -32,7 +32,8 @@ pub(super) enum Work {
     Restore { record: WholeRecord, replace: bool },
     /// A record to write again under the newest keys, if it still is what it was.
     Rewrite { place: Place, record: WholeRecord },
-    /// A record that does not open, if it still is what it was; none: its header cannot be read.
+    /// A record that does not open, if it still is what it was; none: its header cannot be read. What the namespace holds is to be counted
+    /// anew later.
     Discard { place: Place, header: Option<Header> },
     /// What a namespace holds, to be counted anew.
     Recount { namespace: NamespacePlace },

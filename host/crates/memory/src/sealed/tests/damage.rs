@@ -345,20 +345,103 @@ fn what_a_damaged_header_says_of_its_length_decides_no_quota_and_is_not_counted(
     }
 }
 
+/// Says another length of a value.
+fn damage_length(store: &SealedStore, text: &str, length: u32) {
+    damage(store, text, |entry| {
+        entry[28..32].copy_from_slice(&length.to_le_bytes())
+    });
+}
+
 #[test]
-fn a_damaged_header_of_a_long_value_counts_for_no_more_than_any_value_has() {
+fn a_record_whose_header_says_another_length_counts_for_what_is_stored_of_it() {
+    // In some of them the last part that the header names is there, or would be as long as the true last one.
+    for length in [0, 5, 6 << 14, 100_000 - (1 << 14), 100_000 + (1 << 14), u32::MAX] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SealedStore::open(options(&folder, 1)).unwrap();
+        let memory = store.memory();
+        put(&store, "a", &[7; 1000]);
+        put(&store, "b", &[7; 1000]);
+        put(&store, "c", &[7; 100_000]);
+        let all = memory.usage(&namespace(NOTES)).unwrap().bytes;
+        assert_eq!(all, 1001 + 1001 + 100_001);
+        for text in ["a", "b", "c"] {
+            damage_length(&store, text, length);
+        }
+        let quota = Quota {
+            bytes_max: all - 500,
+            ..Quota::UNLIMITED
+        };
+        // What makes it smaller is done, and has the namespace counted anew, with the others still there.
+        memory.put(&namespace(NOTES), write("b", &[7; 10]), &quota).unwrap();
+        assert_eq!(memory.usage(&namespace(NOTES)).unwrap().bytes, all - 990, "{length}");
+        let refused = memory.put(&namespace(NOTES), write("b", &[7; 1000]), &quota);
+        assert!(
+            matches!(refused, Err(StoreError::Quota { .. })),
+            "{length}: {refused:?}"
+        );
+        let delete = Operation::Delete {
+            name: name("a"),
+            precondition: Precondition::Any,
+        };
+        let narrow = Quota {
+            bytes_max: 1,
+            ..Quota::UNLIMITED
+        };
+        memory.apply(&namespace(NOTES), vec![delete], &narrow).unwrap();
+        assert_eq!(memory.usage(&namespace(NOTES)).unwrap().bytes, 11 + 100_001, "{length}");
+        put(&store, "c", &[7; 10]);
+        assert_eq!(memory.usage(&namespace(NOTES)).unwrap().bytes, 22, "{length}");
+        assert_eq!(chunks_left(&store), 0, "{length}");
+    }
+}
+
+/// The quota is judged by what was counted, which is what the header says, although the parts are not found.
+#[test]
+fn a_long_value_whose_header_names_other_parts_is_replaced_within_its_quota() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();
-    put(&store, "b", &[7; 10]);
+    let memory = store.memory();
     put(&store, "c", &[7; 100_000]);
-    for text in ["b", "c"] {
-        damage(&store, text, |entry| entry[28..32].fill(0xff));
-    }
-    // The namespace is counted anew, and the other one is still there.
-    put(&store, "b", &[7; 10]);
+    damage(&store, "c", |entry| entry[32] ^= 1);
+    let quota = Quota {
+        bytes_max: 100_001,
+        ..Quota::UNLIMITED
+    };
+    memory
+        .put(&namespace(NOTES), write("c", &[8; 100_000]), &quota)
+        .unwrap();
+    let usage = memory.usage(&namespace(NOTES)).unwrap();
+    assert_eq!((usage.records, usage.bytes), (1, 100_001));
+}
+
+#[test]
+fn a_namespace_is_counted_once_for_a_damaged_length_and_never_for_what_was_refused() {
+    use std::sync::atomic::Ordering;
+
+    let folder = tempfile::tempdir().unwrap();
+    let store = SealedStore::open(options(&folder, 1)).unwrap();
+    put(&store, "b", &[7; 1000]);
+    damage_length(&store, "b", 5);
+    let put_work = |text: &str, bytes: usize| work::Work::Apply {
+        space: Space::Memory,
+        namespace: namespace(NOTES),
+        operations: vec![Operation::Put(write(text, &vec![7; bytes]))],
+        quota: Quota {
+            bytes_max: 2000,
+            ..Quota::UNLIMITED
+        },
+    };
+    let counts = || store.0.tree.counts.load(Ordering::Relaxed);
+    let before = counts();
+    let done = store.0.submit_each(vec![put_work("a", 10), put_work("b", 5000)]);
+    assert!(matches!(done[..], [Ok(_), Err(StoreError::Quota { .. })]), "{done:?}");
+    assert_eq!(counts() - before, 0);
+    // One group.
+    let works = std::iter::once(put_work("b", 100)).chain((0..50).map(|index| put_work(&format!("{index:02}"), 10)));
+    store.0.submit_all(works.collect()).unwrap();
+    assert_eq!(counts() - before, 1);
     let usage = store.memory().usage(&namespace(NOTES)).unwrap();
-    let most = crate::record::VALUE_BYTES_MAX as u64;
-    assert_eq!((usage.records, usage.bytes), (2, 11 + 1 + most));
+    assert_eq!((usage.records, usage.bytes), (52, 101 + 11 + 50 * 12));
 }
 
 #[test]
