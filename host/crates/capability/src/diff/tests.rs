@@ -439,6 +439,76 @@ fn manifests_are_matched_by_version_then_by_the_next_lower_one() {
     );
 }
 
+#[test]
+fn whoever_gets_a_lower_version_in_place_of_one_that_is_gone_may_get_more() {
+    let wide = |version: &str| {
+        let permissions = json!({"network:read": {"hosts": ["*"]}});
+        entry(b"", json!({"version": version, "permissions": permissions}))
+    };
+    let narrow = |version: &str| {
+        let permissions = json!({"network:read": {"hosts": ["https://a.com"]}});
+        entry(b"", json!({"version": version, "permissions": permissions}))
+    };
+    let before = || vec![wide("1.0.0"), narrow("1.2.0")];
+    let grown = "network:read wider!";
+    for (old, new, expected) in [
+        (before(), vec![wide("1.0.0")], vec![grown, "capability removed"]),
+        (
+            before(),
+            vec![wide("1.1.5")],
+            vec!["version changed", grown, "capability removed"],
+        ),
+        (
+            before(),
+            vec![wide("1.0.0"), wide("1.1.5")],
+            vec!["version changed", grown, "capability removed"],
+        ),
+        // Whoever was given `@^1` does not get what takes its place in another line, nor what is no release.
+        (
+            before(),
+            vec![wide("1.0.0"), narrow("2.0.0")],
+            vec!["version changed", grown],
+        ),
+        (
+            before(),
+            vec![wide("1.0.0"), narrow("1.3.0-rc.1")],
+            vec!["version changed", grown],
+        ),
+        // Without a version it is the newest of all.
+        (
+            vec![wide("1.0.0"), narrow("2.0.0")],
+            vec![wide("1.0.0")],
+            vec![grown, "capability removed"],
+        ),
+        (
+            vec![wide("1.0.0"), narrow("2.0.0"), narrow("3.0.0")],
+            vec![wide("1.0.0"), narrow("3.0.0")],
+            vec!["capability removed"],
+        ),
+        (
+            vec![wide("0.1.0"), narrow("0.2.0"), narrow("0.3.0")],
+            vec![wide("0.1.0"), narrow("0.3.0")],
+            vec!["capability removed"],
+        ),
+        // It is told once.
+        (
+            vec![narrow("1.1.0"), narrow("1.2.0")],
+            vec![wide("1.0.0")],
+            vec!["version changed", grown, "capability removed"],
+        ),
+        // What gets less, or the same, did not grow.
+        (
+            vec![narrow("1.0.0"), wide("1.2.0")],
+            vec![narrow("1.0.0")],
+            vec!["capability removed"],
+        ),
+        (before(), vec![wide("1.0.0"), narrow("1.2.1")], vec!["version changed"]),
+    ] {
+        let (old, new) = (ManifestBody::new(old).unwrap(), ManifestBody::new(new).unwrap());
+        assert_eq!(lines(&diff_manifests(&old, &new)), expected, "{old:?} to {new:?}");
+    }
+}
+
 const HOSTS: [&str; 6] = [
     "*",
     "https://*.a.com",
