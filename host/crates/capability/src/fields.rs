@@ -88,11 +88,20 @@ pub(crate) fn asks_for_form(name: &str) -> bool {
     is_one(&name, &FORMS, &[]) || FORMS_ENDS.iter().any(|end| name.ends_with(end))
 }
 
-/// Whether a field of an answer says how the body, or each message in it, is packed. Some say instead what the server would take, and
-/// those with `x-` say something beside the protocol, such as how a store keeps an object.
-pub(crate) fn says_how_packed(name: &str) -> bool {
-    let name = as_variable(name);
-    name.ends_with("-encoding") && !name.ends_with(ACCEPT_ENCODING) && !name.starts_with("x-")
+/// If a field of an answer says how the body, or each message in it, is packed: what it says where nothing is. Some say instead what the
+/// server would take, and those with `x-` say something beside the protocol, such as how a store keeps an object.
+pub(crate) fn says_how_packed(name: &str) -> Option<&'static [&'static str]> {
+    let variable = as_variable(name);
+    if !variable.ends_with("-encoding") || variable.ends_with(ACCEPT_ENCODING) || variable.starts_with("x-") {
+        return None;
+    }
+    let plain: &'static [&'static str] = match variable.as_str() {
+        // A field of mail (RFC 2045), which servers send with downloads.
+        "content-transfer-encoding" => &["7bit", "8bit", "binary"],
+        _ if name == "transfer-encoding" => &["chunked"],
+        _ => &["identity"],
+    };
+    Some(plain)
 }
 
 /// Whether a secret may not stand in a field: it would be dropped, would be seen by proxies, or would change where the request
@@ -260,11 +269,15 @@ mod tests {
     fn what_a_server_would_take_or_has_stored_does_not_say_how_its_answer_is_packed() {
         for name in [
             "content-encoding",
+            "content-transfer-encoding",
             "transfer-encoding",
             "connect-content-encoding",
             "grpc-encoding",
         ] {
-            assert!(spellings(name).iter().all(|name| says_how_packed(name)), "{name}");
+            assert!(
+                spellings(name).iter().all(|name| says_how_packed(name).is_some()),
+                "{name}"
+            );
         }
         for name in [
             "encoding",
@@ -273,7 +286,10 @@ mod tests {
             "grpc-accept-encoding",
             "x-goog-stored-content-encoding",
         ] {
-            assert!(spellings(name).iter().all(|name| !says_how_packed(name)), "{name}");
+            assert!(
+                spellings(name).iter().all(|name| says_how_packed(name).is_none()),
+                "{name}"
+            );
         }
     }
 

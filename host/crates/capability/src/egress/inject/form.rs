@@ -32,16 +32,15 @@ pub(in super::super) fn unsearchable(status: StatusCode, headers: &HeaderMap) ->
     }
     // The field and its value are not named: a server may have echoed there too.
     for (name, value) in headers {
-        if !fields::says_how_packed(name.as_str()) {
+        let Some(plain) = fields::says_how_packed(name.as_str()) else {
             continue;
-        }
-        let is_transfer = name == header::TRANSFER_ENCODING;
-        let plain = if is_transfer { "chunked" } else { "identity" };
+        };
+        let is_plain = |coding: &[u8]| plain.iter().any(|plain| coding.eq_ignore_ascii_case(plain.as_bytes()));
         let mut codings = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-        if codings.all(|coding| coding.is_empty() || coding.eq_ignore_ascii_case(plain.as_bytes())) {
+        if codings.all(|coding| coding.is_empty() || is_plain(coding)) {
             continue;
         }
-        return Some(if is_transfer {
+        return Some(if name == header::TRANSFER_ENCODING {
             let reason = "the answer has a transfer-encoding other than chunked";
             (reason.to_owned(), Error::HttpResponseTransferCoding(None))
         } else {
