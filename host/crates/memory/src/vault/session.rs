@@ -160,8 +160,8 @@ impl Session {
         renew_at.is_some_and(|moment| moment <= self.clock.elapsed())
     }
 
-    /// In place of a token that the server does not take any more, unless another caller has done it meanwhile. One that came in place of
-    /// another a short while ago stays: the policy is the more likely reason then.
+    /// In place of a token that the server does not take any more, unless another caller has done it meanwhile. Where tokens may not ask
+    /// about themselves, one that came in place of another a short while ago stays: the policy is the more likely reason then.
     async fn login_again(
         self: &Arc<Self>,
         refused: &Arc<Zeroizing<String>>,
@@ -189,6 +189,10 @@ impl Session {
             return Err(VaultFailure::refused(
                 "the Vault server does not take the token (any more); give the host a new one",
             ));
+        }
+        if !self.pauses.may_ask() {
+            // Once, since it counts as a use of the token. An answer that fails leaves it unknown.
+            let _told = self.lookup(&token).await;
         }
         Ok(token)
     }
@@ -243,7 +247,10 @@ impl Session {
     async fn lookup(&self, token: &Zeroizing<String>) -> Result<Option<LookedData>, VaultFailure> {
         let request = LookupTokenSelfRequest {};
         match self.client.send(&request, Some(token)).await {
-            Ok(answer) => Ok(Some(answer.parse::<Looked>()?.data)),
+            Ok(answer) => {
+                self.pauses.asked();
+                Ok(Some(answer.parse::<Looked>()?.data))
+            }
             Err(VaultFailure::Forbidden) => Ok(None),
             Err(other) => Err(other),
         }

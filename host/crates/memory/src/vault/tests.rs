@@ -508,6 +508,29 @@ async fn a_revoked_token_is_replaced_once() {
 }
 
 #[tokio::test]
+async fn a_token_that_is_used_up_is_replaced_each_time() {
+    // As with `token_num_uses = 3`: a question about the token counts, too.
+    let (logins, left) = (AtomicU32::new(0), AtomicU32::new(0));
+    let server = Server::start(move |asked| {
+        if asked.path == "/v1/auth/approle/login" {
+            left.store(3, Ordering::SeqCst);
+            return granted(&format!("t-{}", logins.fetch_add(1, Ordering::SeqCst)), 60);
+        }
+        let less = |left: u32| left.checked_sub(1);
+        let is_valid = left.try_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok();
+        match asked.path.as_str() {
+            _ if !is_valid => Said::json(403, r#"{"errors":["permission denied"]}"#),
+            "/v1/auth/token/lookup-self" => Said::json(200, LASTING),
+            _ => version(r#"{"password":"x"}"#, 1),
+        }
+    });
+    let vault = server.vault(role(), clock());
+    for _ in 0..20 {
+        assert_eq!(read_text(&vault).await, "x");
+    }
+}
+
+#[tokio::test]
 async fn a_token_is_not_replaced_at_the_rate_of_requests_that_it_may_not_make() {
     // It may not ask about itself either: nobody says whether it is valid.
     let server = revoking(|_| false, true);
