@@ -1,7 +1,7 @@
 //! Signatures that were used, until they are too old to be used again. What there is no room for is refused: to forget one
 //! would be to let it be used twice.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,12 +23,15 @@ pub(crate) struct Nonces {
 
 #[derive(Debug, Default)]
 struct Used {
-    nonces: HashSet<Digest>,
+    /// Each with the moment from which it is too old, by the time that passes.
+    nonces: HashMap<Digest, Duration>,
     /// The same, with the second in which each was made.
     created: BTreeSet<(i64, Digest)>,
     /// The latest of these of one that is forgotten: none that was made up to then is good any more, also where it would be
     /// young enough again, since the age that is allowed was raised or the clock went back.
     forgotten: i64,
+    /// For how long that counts where the clock was set back to an earlier second.
+    forgotten_until: Duration,
 }
 
 /// What became of a nonce.
@@ -76,6 +79,8 @@ impl Nonces {
     /// seconds are those of the time of day, as in signatures: one that counts as valid is remembered.
     pub(crate) fn take(&self, caller: &CallerName, nonce: &str, created: i64, oldest: i64) -> Taken {
         let nonce = Digest::of(nonce.as_bytes());
+        let (now, passed) = (self.clock.now().as_second(), self.clock.elapsed());
+        let after = |seconds: i64| passed.saturating_add(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
         let mut all = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let used = all.entry(caller.clone()).or_default();
         while let Some((second, first)) = used.created.first().copied()
@@ -83,15 +88,30 @@ impl Nonces {
         {
             used.created.remove(&(second, first));
             used.nonces.remove(&first);
-            used.forgotten = used.forgotten.max(second);
+            if second > used.forgotten {
+                used.forgotten = second;
+                used.forgotten_until = after(now.saturating_sub(oldest));
+            }
         }
-        if created <= used.forgotten || used.nonces.contains(&nonce) {
+        // The seconds of a clock that was ahead and was set back do not come again for long. They count for no longer than they would have.
+        while let Some((second, last)) = used.created.last().copied()
+            && second > now
+            && used.nonces.get(&last).is_none_or(|until| *until < passed)
+        {
+            used.created.remove(&(second, last));
+            used.nonces.remove(&last);
+        }
+        if used.forgotten > now && used.forgotten_until < passed {
+            used.forgotten = 0;
+        }
+        if created <= used.forgotten || used.nonces.contains_key(&nonce) {
             return Taken::Again;
         }
         if used.nonces.len() >= self.entries_max.load(Ordering::Relaxed) {
             return Taken::Full;
         }
-        used.nonces.insert(nonce);
+        used.nonces
+            .insert(nonce, after(created.saturating_sub(oldest).saturating_add(1)));
         used.created.insert((created, nonce));
         Taken::First
     }
@@ -137,5 +157,49 @@ mod tests {
         assert_eq!(take("2", 110, 20), Taken::Again);
         assert_eq!(take("4", 99, 20), Taken::Again, "nobody knows whether it was used");
         assert_eq!(take("4", 101, 20), Taken::First);
+    }
+
+    #[test]
+    fn what_was_used_while_the_clock_was_ahead_counts_no_longer_for_a_clock_that_is_right() {
+        let (right, ahead) = (1_800_000_000, 7200);
+        let clock = Hand::at(Timestamp::from_second(right + ahead).unwrap());
+        let nonces = Nonces::new(2, Arc::clone(&clock) as Arc<dyn Clock>);
+        // With an age of 300 s.
+        let take = |nonce, second| nonces.take(&"a".parse().unwrap(), nonce, second, second - 300);
+        assert_eq!(take("1", right + ahead), Taken::First);
+        clock.set(right + ahead + 301, 301);
+        assert_eq!(take("2", right + ahead + 301), Taken::First, "the first is forgotten");
+        assert_eq!(take("3", right + ahead + 301), Taken::First);
+        // Set back, it refuses what it does not know for as long as an old signature could be good.
+        clock.set(right + 301, 301);
+        assert_eq!(take("4", right + 301), Taken::Again);
+        clock.set(right + 601, 601);
+        assert_eq!(take("4", right + 601), Taken::Again);
+        clock.set(right + 602, 602);
+        assert_eq!(
+            take("4", right + 602),
+            Taken::Full,
+            "both of the time ahead are remembered"
+        );
+        clock.set(right + 603, 603);
+        assert_eq!(take("4", right + 603), Taken::First);
+        assert_eq!(take("5", right + 603), Taken::First);
+        assert_eq!(take("4", right + 603), Taken::Again);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_by_less_than_has_passed_makes_nothing_good_again() {
+        let now = 1_800_000_000;
+        let clock = Hand::at(Timestamp::from_second(now).unwrap());
+        let nonces = Nonces::new(10, Arc::clone(&clock) as Arc<dyn Clock>);
+        let take = |nonce, created, oldest| nonces.take(&"a".parse().unwrap(), nonce, created, oldest);
+        assert_eq!(take("1", now, now - 300), Taken::First);
+        clock.set(now + 302, 302);
+        assert_eq!(take("2", now + 302, now + 2), Taken::First, "the first is forgotten");
+        for passed in (303..=600).step_by(99) {
+            let second = now + passed - 300;
+            clock.set(second, passed.unsigned_abs());
+            assert_eq!(take("1", now, second - 300), Taken::Again, "{passed}");
+        }
     }
 }

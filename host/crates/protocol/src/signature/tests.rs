@@ -37,7 +37,7 @@ impl Hand {
         Arc::new(Self(Mutex::new((now, Duration::ZERO))))
     }
 
-    fn set(&self, now: i64, passed: u64) {
+    pub(super) fn set(&self, now: i64, passed: u64) {
         *self.0.lock().unwrap() = (Timestamp::from_second(now).unwrap(), Duration::from_secs(passed));
     }
 }
