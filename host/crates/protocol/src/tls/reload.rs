@@ -265,7 +265,7 @@ fn tell(door: &Door, tls: &Tls) {
         door.shared.record_tls_over(address);
     }
     if let Some(why) = settings.lacks_staple(now) {
-        tracing::warn!(%address, error = %why, "the OCSP response is not sent: certificates are shown without one");
+        tracing::warn!(%address, error = %why, "the OCSP response is not sent: the one before it is, while it is in its time, or none");
         door.shared.record_tls_unstapled(address, why.to_string());
     }
 }

@@ -38,7 +38,8 @@ pub(super) struct Settings {
     valid: RangeInclusive<i64>,
     /// Somebody knows that it is not valid now.
     told_over: AtomicBool,
-    /// None: there is no OCSP response.
+    shown: Arc<Shown>,
+    /// What the file of the OCSP response says; none: there is no such file.
     staple: Option<Staple>,
     /// Somebody knows that it is not sent.
     told: AtomicBool,
@@ -46,7 +47,8 @@ pub(super) struct Settings {
 
 impl Settings {
     /// `before` is what the listener has until then. A certificate that it shows already is no worse for being over, and keeps nothing
-    /// that was revoked from being taken.
+    /// that was revoked from being taken. An OCSP response that it has for the same certificate is no worse for a bad one that came after it:
+    /// who is on the way puts that there, or a responder that is busy.
     pub(super) fn make(
         options: &TlsOptions,
         files: &Files,
@@ -64,16 +66,24 @@ impl Settings {
         if bad == BadStaple::Refused {
             check_staple(options, staple.as_ref(), now)?;
         }
-        let times = staple.as_ref().and_then(|staple| staple.as_ref().ok());
         let plain = certified(options, chain, &files.key, &provider)?;
-        let shown = Shown {
-            stapled: times.map(|times| {
-                let ocsp = files.ocsp.clone();
-                (times.clone(), Arc::new(CertifiedKey { ocsp, ..plain.clone() }))
-            }),
+        let read = match (&staple, &files.ocsp) {
+            (Some(Ok(times)), Some(response)) => Some((times.clone(), response.clone())),
+            (Some(Ok(_) | Err(_)) | None, _) => None,
+        };
+        let kept = match (staple.as_ref().and_then(|staple| ocsp::fault(staple, now)), before) {
+            (Some(fault), Some(before)) if is_shown && fault != OcspError::NotGood => before.shown.response(now),
+            (Some(_) | None, _) => None,
+        };
+        let stapled = read.into_iter().chain(kept).map(|(times, response)| {
+            let ocsp = Some(response);
+            (times, Arc::new(CertifiedKey { ocsp, ..plain.clone() }))
+        });
+        let shown = Arc::new(Shown {
+            stapled: stapled.collect(),
             plain: Arc::new(plain),
             clock: Arc::clone(clock),
-        };
+        });
         let verifier = match (&options.clients, &files.client_ca) {
             (Some(clients), Some(ca)) => Some(verifier(clients, ca, &files.crls, &provider)?),
             (Some(_), None) | (None, _) => None,
@@ -86,7 +96,7 @@ impl Settings {
             Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
             None => builder.with_no_client_auth(),
         };
-        let mut server = builder.with_cert_resolver(Arc::new(shown));
+        let mut server = builder.with_cert_resolver(shown.clone());
         // Every connection shows its certificate anew: a session that is taken up again would outlive a revocation, and what
         // comes before the handshake ends (early data) can be sent twice by whoever recorded it.
         server.session_storage = Arc::new(NoServerSessionStorage {});
@@ -101,6 +111,7 @@ impl Settings {
             certificate,
             valid,
             told_over: AtomicBool::new(false),
+            shown,
             staple,
             told: AtomicBool::new(false),
         })
@@ -129,14 +140,26 @@ fn is_news(told: &AtomicBool, is_so: bool) -> bool {
 #[derive(Debug)]
 struct Shown {
     plain: Arc<CertifiedKey>,
-    stapled: Option<(RangeInclusive<i64>, Arc<CertifiedKey>)>,
+    /// With each response that may be sent, and when; the first that is in its time is.
+    stapled: Vec<(RangeInclusive<i64>, Arc<CertifiedKey>)>,
     clock: Arc<dyn Clock>,
+}
+
+impl Shown {
+    fn stapled(&self, now: i64) -> Option<&(RangeInclusive<i64>, Arc<CertifiedKey>)> {
+        self.stapled.iter().find(|(times, _)| times.contains(&now))
+    }
+
+    /// The response that is sent now.
+    fn response(&self, now: i64) -> Option<(RangeInclusive<i64>, Vec<u8>)> {
+        let (times, stapled) = self.stapled(now)?;
+        Some((times.clone(), stapled.ocsp.clone()?))
+    }
 }
 
 impl ResolvesServerCert for Shown {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let now = self.clock.now().as_second();
-        let stapled = self.stapled.as_ref().filter(|(times, _)| times.contains(&now));
+        let stapled = self.stapled(self.clock.now().as_second());
         Some(Arc::clone(stapled.map_or(&self.plain, |(_, stapled)| stapled)))
     }
 }

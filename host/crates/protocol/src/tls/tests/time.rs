@@ -179,14 +179,16 @@ fn what_the_files_of_a_listener_say_has_the_end_that_stands_in_it() {
 async fn an_ocsp_response_that_is_none_or_not_good_is_not_sent_and_keeps_no_list_from_being_taken() {
     let revoked = ocsp(1, false, "20250101000000Z", "20250701000000Z");
     let another = ocsp(2, true, "20250101000000Z", "20250701000000Z");
+    let old = ocsp(1, true, "20250101000000Z", "20250102000000Z");
     for (bad, why) in [
         (b"no DER".to_vec(), OcspError::Form),
         (NO_ANSWER.to_vec(), OcspError::Unsuccessful),
         (another, OcspError::Other),
+        (old, OcspError::Time),
         (revoked, OcspError::NotGood),
     ] {
         let authority = Authority::new("root");
-        let clock = Hand::at("2025-06-01T00:00:00Z");
+        let hand = Hand::at("2025-06-01T00:00:00Z");
         let good = ocsp(1, true, "20250101000000Z", "20250701000000Z");
         authority.write("ocsp.der", &good);
         let options = TlsOptions {
@@ -198,7 +200,7 @@ async fn an_ocsp_response_that_is_none_or_not_good_is_not_sent_and_keeps_no_list
             tls_look_ms: 3_600_000,
             ..Bounds::default()
         };
-        let clock = Arc::clone(&clock) as Arc<dyn Clock>;
+        let clock = Arc::clone(&hand) as Arc<dyn Clock>;
         let it = start_at(clock, bounds, |listener, _| listener.tls = Some(options)).await;
         let name = || SanType::URI("spiffe://example/agent".try_into().unwrap());
         let peers = [5, 6, 7].map(|serial| Peer::new(&authority, Some(&authority.client(serial, vec![name()]))));
@@ -210,7 +212,9 @@ async fn an_ocsp_response_that_is_none_or_not_good_is_not_sent_and_keeps_no_list
         authority.write("revoked.pem", authority.revoked(&[5], 2100));
         it.reloader.reload().unwrap();
         assert!(!comes_in(&peers[0]).await, "{why}");
-        assert!(shown(&it, &peers[1]).await.1.is_empty(), "{why}");
+        // The response of before is good for as long as it was, unless the new one says that the certificate is not.
+        let sent = if why == OcspError::NotGood { Vec::new() } else { good };
+        assert_eq!(shown(&it, &peers[1]).await.1, sent, "{why}");
         let reasons = || {
             let told = |kind| match kind {
                 EventKind::Security {
@@ -228,6 +232,9 @@ async fn an_ocsp_response_that_is_none_or_not_good_is_not_sent_and_keeps_no_list
         authority.write("revoked.pem", authority.revoked(&[5, 6], 2100));
         it.renew(|_| ());
         assert!(!comes_in(&peers[1]).await, "{why}");
+        assert_eq!(shown(&it, &peers[2]).await.1, sent, "{why}");
+        hand.set("2025-07-02T00:00:00Z");
+        assert!(shown(&it, &peers[2]).await.1.is_empty(), "{why}");
         authority.write("more.pem", authority.issued(&[5, 6, 7], 2010, 2100));
         let more = it.prepare(|options| {
             let clients = options.listeners[0].tls.as_mut().unwrap().clients.as_mut().unwrap();
