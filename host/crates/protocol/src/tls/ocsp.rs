@@ -6,8 +6,11 @@ use std::ops::RangeInclusive;
 use x509_parser::asn1_rs::{Any, Class, FromDer as _, GeneralizedTime, Header, ParseResult, Tag};
 
 /// Why a response would not be taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OcspError {
+    /// Its file cannot be read.
+    #[error("{0}")]
+    File(String),
     /// Not one.
     #[error("it is not a response in DER")]
     Form,
@@ -33,7 +36,7 @@ pub(super) fn fault(staple: &Staple, now: i64) -> Option<OcspError> {
     match staple {
         Ok(times) if times.contains(&now) => None,
         Ok(_) => Some(OcspError::Time),
-        Err(error) => Some(*error),
+        Err(error) => Some(error.clone()),
     }
 }
 

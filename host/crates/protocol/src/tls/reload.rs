@@ -47,7 +47,7 @@ impl Tls {
         bad: BadStaple,
         before: Option<&Self>,
     ) -> Result<Self, TlsError> {
-        let files = Files::read(&options)?;
+        let files = Files::read(&options, bad)?;
         let before = before.map(Self::settings);
         let settings = Settings::make(&options, &files, &clock, bad, before.as_deref())?;
         Ok(Self {
@@ -73,7 +73,7 @@ impl Tls {
         // First of all: who begins later reads at least what is there now.
         let reading = self.readings.fetch_add(1, Ordering::AcqRel).saturating_add(1);
         let before = self.settings();
-        let files = Files::read(&self.options);
+        let files = Files::read(&self.options, BadStaple::LeftOut);
         Read { reading, before, files }
     }
 

@@ -68,7 +68,7 @@ impl Settings {
         }
         let plain = certified(options, chain, &files.key, &provider)?;
         let read = match (&staple, &files.ocsp) {
-            (Some(Ok(times)), Some(response)) => Some((times.clone(), response.clone())),
+            (Some(Ok(times)), Some(Ok(response))) => Some((times.clone(), response.clone())),
             (Some(Ok(_) | Err(_)) | None, _) => None,
         };
         let kept = match (staple.as_ref().and_then(|staple| ocsp::fault(staple, now)), before) {
@@ -268,7 +268,10 @@ pub(super) fn read_staple(
         return Ok(None);
     };
     let own = own(options, chain)?;
-    Ok(Some(ocsp::check(response, own.raw_serial())))
+    let response = response.as_ref().map_err(OcspError::clone);
+    Ok(Some(
+        response.and_then(|response| ocsp::check(response, own.raw_serial())),
+    ))
 }
 
 /// An OCSP response that every client would refuse now is refused here, where somebody is told why.

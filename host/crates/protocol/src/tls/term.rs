@@ -7,7 +7,7 @@ use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certific
 
 use super::files::Files;
 use super::settings::{certificates, read_staple};
-use super::{TlsError, TlsOptions, lists};
+use super::{BadStaple, TlsError, TlsOptions, lists};
 
 /// What in the files of a listener has an end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,7 +39,7 @@ impl TlsOptions {
     /// # Errors
     /// Files that a listener would not take, but for an OCSP response: it is left out.
     pub fn terms(&self) -> Result<Vec<TlsTerm>, TlsError> {
-        let files = Files::read(self)?;
+        let files = Files::read(self, BadStaple::LeftOut)?;
         let chain = certificates(&self.certificate_file, &files.certificate)?;
         // Clients refuse the chain as soon as one of them is over. They have roots of their own, and look at none that stands behind.
         let shown = chain.iter().enumerate().filter_map(|(place, der)| {

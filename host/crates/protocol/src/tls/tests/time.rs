@@ -170,8 +170,10 @@ fn what_the_files_of_a_listener_say_has_the_end_that_stands_in_it() {
     authority.install(&root);
     let own = of(TlsPart::Certificate, "chain.pem", "2027-01-01T00:00:00Z");
     assert_eq!(ends(), [own.clone(), response, list.clone()]);
-    // A response that is none hides no other end.
+    // A response that is none hides no other end, nor does one that is not there.
     authority.write("ocsp.der", NO_ANSWER);
+    assert_eq!(ends(), [own.clone(), list.clone()]);
+    std::fs::remove_file(authority.path("ocsp.der")).unwrap();
     assert_eq!(ends(), [own, list]);
 }
 
@@ -181,11 +183,14 @@ async fn an_ocsp_response_that_is_none_or_not_good_is_not_sent_and_keeps_no_list
     let another = ocsp(2, true, "20250101000000Z", "20250701000000Z");
     let old = ocsp(1, true, "20250101000000Z", "20250102000000Z");
     for (bad, why) in [
-        (b"no DER".to_vec(), OcspError::Form),
-        (NO_ANSWER.to_vec(), OcspError::Unsuccessful),
-        (another, OcspError::Other),
-        (old, OcspError::Time),
-        (revoked, OcspError::NotGood),
+        (Some(b"no DER".to_vec()), OcspError::Form.to_string()),
+        (Some(NO_ANSWER.to_vec()), OcspError::Unsuccessful.to_string()),
+        (Some(another), OcspError::Other.to_string()),
+        (Some(old), OcspError::Time.to_string()),
+        (Some(revoked), OcspError::NotGood.to_string()),
+        // Whoever answers the one who fetches it says how much, and a program that fails may leave no file.
+        (Some(vec![0; (4 << 20) + 1]), "ocsp.der".to_owned()),
+        (None, "ocsp.der".to_owned()),
     ] {
         let authority = Authority::new("root");
         let hand = Hand::at("2025-06-01T00:00:00Z");
@@ -208,12 +213,19 @@ async fn an_ocsp_response_that_is_none_or_not_good_is_not_sent_and_keeps_no_list
         assert_eq!(shown(&it, &peers[0]).await.1, good);
         it.sink.take();
 
-        authority.write("ocsp.der", bad);
+        match bad {
+            Some(bad) => authority.write("ocsp.der", bad),
+            None => std::fs::remove_file(authority.path("ocsp.der")).unwrap(),
+        }
         authority.write("revoked.pem", authority.revoked(&[5], 2100));
         it.reloader.reload().unwrap();
         assert!(!comes_in(&peers[0]).await, "{why}");
         // The response of before is good for as long as it was, unless the new one says that the certificate is not.
-        let sent = if why == OcspError::NotGood { Vec::new() } else { good };
+        let sent = if why == OcspError::NotGood.to_string() {
+            Vec::new()
+        } else {
+            good
+        };
         assert_eq!(shown(&it, &peers[1]).await.1, sent, "{why}");
         let reasons = || {
             let told = |kind| match kind {
@@ -227,7 +239,8 @@ async fn an_ocsp_response_that_is_none_or_not_good_is_not_sent_and_keeps_no_list
             let reasons: Vec<String> = it.sink.take().into_iter().filter_map(told).collect();
             reasons
         };
-        assert_eq!(reasons(), [why.to_string()]);
+        let told = reasons();
+        assert!(told.len() == 1 && told[0].contains(&why), "{why}: {told:?}");
         // Nor does the response keep out a configuration with the same lines, nor one that names a further list.
         authority.write("revoked.pem", authority.revoked(&[5, 6], 2100));
         it.renew(|_| ());
