@@ -1,8 +1,10 @@
 //! Until when a listener can show and go by what its files say, for whoever has to renew them. It decides nothing.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use x509_parser::oid_registry::OID_X509_EXT_ISSUER_DISTRIBUTION_POINT;
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _, X509Certificate};
 
 use super::files::Files;
@@ -52,15 +54,28 @@ impl TlsOptions {
         if let (Some(file), Some(Ok(times))) = (&self.ocsp_file, read_staple(self, &files, &chain)?) {
             all.extend(TlsTerm::new(TlsPart::OcspResponse, file, *times.start(), *times.end()));
         }
-        for (file, bytes) in self
+        let files = self
             .clients
             .iter()
             .flat_map(|clients| &clients.crl_files)
-            .zip(&files.crls)
-        {
-            let lists = lists::of_file(file, bytes)?;
-            all.extend(lists.iter().filter_map(|list| of_list(file, list)));
+            .zip(&files.crls);
+        let mut ders = Vec::new();
+        for (file, bytes) in files {
+            ders.extend(lists::of_file(file, bytes)?.into_iter().map(|der| (file, der)));
         }
+        let mut lists = Vec::new();
+        for (file, der) in &ders {
+            lists.extend(CertificateRevocationList::from_der(der).map(|(_, list)| (file, list)));
+        }
+        let mut newest = HashMap::new();
+        for (_, list) in &lists {
+            let issued = newest.entry(part(list)).or_insert_with(|| list.last_update());
+            *issued = list.last_update().max(*issued);
+        }
+        // An older one says nothing any more, and its end is nobody's.
+        let holding = lists.iter();
+        let holding = holding.filter(|(_, list)| newest.get(&part(list)) == Some(&list.last_update()));
+        all.extend(holding.filter_map(|(file, list)| of_list(file, list)));
         Ok(all)
     }
 }
@@ -88,8 +103,14 @@ fn of_certificate(file: &Path, one: &X509Certificate<'_>) -> Option<TlsTerm> {
     TlsTerm::new(TlsPart::Certificate, file, from, to)
 }
 
-fn of_list(file: &Path, der: &[u8]) -> Option<TlsTerm> {
-    let (_, list) = CertificateRevocationList::from_der(der).ok()?;
+/// The issuer of a list, and for which part of its certificates the list holds.
+fn part<'a>(list: &'a CertificateRevocationList<'_>) -> (&'a [u8], Option<&'a [u8]>) {
+    let mut extensions = list.extensions().iter();
+    let point = extensions.find(|extension| extension.oid == OID_X509_EXT_ISSUER_DISTRIBUTION_POINT);
+    (list.issuer().as_raw(), point.map(|point| point.value))
+}
+
+fn of_list(file: &Path, list: &CertificateRevocationList<'_>) -> Option<TlsTerm> {
     let (from, to) = (list.last_update().timestamp(), list.next_update()?.timestamp());
     TlsTerm::new(TlsPart::RevocationList, file, from, to)
 }

@@ -174,7 +174,16 @@ fn what_the_files_of_a_listener_say_has_the_end_that_stands_in_it() {
     authority.write("ocsp.der", NO_ANSWER);
     assert_eq!(ends(), [own.clone(), list.clone()]);
     std::fs::remove_file(authority.path("ocsp.der")).unwrap();
-    assert_eq!(ends(), [own, list]);
+    assert_eq!(ends(), [own.clone(), list.clone()]);
+    // Nor has a list an end that an authority has replaced by a newer one. Another authority has its own.
+    let older = authority.issued(&[5], 1999, 2011);
+    let other = Authority::new("other").issued(&[], 1999, 2012);
+    authority.write(
+        "revoked.pem",
+        format!("{older}{}{other}", authority.revoked(&[5], 2028)),
+    );
+    let other = of(TlsPart::RevocationList, "revoked.pem", "2012-01-01T00:00:00Z");
+    assert_eq!(ends(), [own, list, other]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
