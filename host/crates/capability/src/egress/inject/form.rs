@@ -5,19 +5,27 @@ use wasmtime_wasi_http::Error;
 
 use crate::fields;
 
-/// What the names of such character encodings begin with, in lower case. Anything else counts as one in which a letter may be another
-/// byte (EBCDIC), or several (UTF-7).
-const SEARCHABLE: [&str; 10] = [
+/// What the names of such character encodings begin with, in lower case, as servers write them. Anything else counts as one in which a
+/// letter may be another byte (EBCDIC), or several (UTF-7).
+const SEARCHABLE: [&str; 16] = [
     "utf-8",
     "utf8",
     "us-ascii",
     "ascii",
+    // What the C library calls ASCII.
+    "ansi_x3.4",
     "iso-8859-",
+    "iso_8859-",
     "iso8859-",
     "latin1",
+    "latin-1",
     "windows-125",
+    "cp125",
+    "x-cp125",
     "utf-16",
     "utf-32",
+    // Bytes as they are, as `file --mime` says.
+    "binary",
 ];
 /// What stands in front of the name of one.
 const CHARSET: &str = "charset";
@@ -59,13 +67,16 @@ pub(in super::super) fn unsearchable(status: StatusCode, headers: &HeaderMap) ->
 }
 
 /// Whether a media type, or a list of them, names characters in which echoes cannot be found. What stands behind the word `charset` is
-/// taken for a name wherever that stands, and what cannot be read as one for such a name.
+/// taken for a name wherever that stands, and what cannot be read as one for such a name. Nothing behind `charset=` names none.
 pub(super) fn names_other_characters(types: &[u8]) -> bool {
     let types = String::from_utf8_lossy(types).to_ascii_lowercase();
     types.split(CHARSET).skip(1).any(|behind| {
-        let name = behind.trim_start().strip_prefix('=').unwrap_or_default();
+        let Some(name) = behind.trim_start().strip_prefix('=') else {
+            return true;
+        };
         let name = name.trim_start_matches([' ', '\t', '"', '\'']);
-        !SEARCHABLE.iter().any(|searchable| name.starts_with(searchable))
+        let is_none = name.is_empty() || name.starts_with([';', ',']);
+        !is_none && !SEARCHABLE.iter().any(|searchable| name.starts_with(searchable))
     })
 }
 
@@ -85,7 +96,8 @@ mod tests {
             "text/plain;boundary=\"a;b\";charset=iso-2022-jp",
             "text/plain;charset*=us-ascii''IBM037",
             "text/plain;charset",
-            "text/plain;charset=",
+            "text/plain;charset=;charset=utf-7",
+            "text/plain;charset=\"\";charset=utf-7",
             "text/plain;charset=\u{e4}",
         ] {
             assert!(names_other_characters(types.as_bytes()), "{types}");
@@ -98,6 +110,15 @@ mod tests {
             "text/html;charset=ISO-8859-15;q=0.5, */*;q=0.1",
             "text/plain;charset=windows-1252",
             "text/plain;charset=UTF-16LE",
+            "text/plain;charset=ANSI_X3.4-1968",
+            "text/plain;charset=ISO_8859-1",
+            "text/plain;charset=latin-1",
+            "text/plain;charset=cp1252",
+            "text/plain;charset=x-cp1252",
+            "application/octet-stream; charset=binary",
+            "text/html; charset=",
+            "text/html; charset=\"\"; level=1",
+            "text/html;charset=;q=0.5, */*;q=0.1",
         ] {
             assert!(!names_other_characters(types.as_bytes()), "{types}");
         }
