@@ -4,7 +4,7 @@
 
 /// Fields that servers and proxies are known to read for where a request goes, how it travels, from whom it comes, or that its method is
 /// another one.
-const HOSTS: [&str; 47] = [
+const HOSTS: [&str; 44] = [
     "cdn-loop",
     "cf-connecting-ip",
     "cf-connecting-ipv6",
@@ -28,7 +28,6 @@ const HOSTS: [&str; 47] = [
     "via",
     "x-client-ip",
     "x-cluster-client-ip",
-    "x-envoy-external-address",
     "x-forwarded",
     "x-host",
     "x-http-host-override",
@@ -53,14 +52,15 @@ const HOSTS: [&str; 47] = [
     "uber-trace-id",
     "x-amzn-trace-id",
     "x-cloud-trace-context",
-    "x-datadog-parent-id",
-    "x-datadog-trace-id",
 ];
-const HOSTS_BEGINNINGS: [&str; 6] = [
+const HOSTS_BEGINNINGS: [&str; 8] = [
     "proxy-",
     "x-appengine-",
     "x-azure-",
     "x-b3-",
+    "x-datadog-",
+    // With `x-envoy-original-dst-host` a request says to which address it goes.
+    "x-envoy-",
     "x-forwarded-",
     "x-original-",
 ];
@@ -162,7 +162,10 @@ mod tests {
             "via",
             "x-client-ip",
             "x-cluster-client-ip",
+            "x-envoy-decorator-operation",
             "x-envoy-external-address",
+            "x-envoy-original-dst-host",
+            "x-envoy-original-path",
             "x-forwarded",
             "x-host",
             "x-http-host-override",
@@ -183,7 +186,10 @@ mod tests {
             "uber-trace-id",
             "x-amzn-trace-id",
             "x-cloud-trace-context",
+            "x-datadog-origin",
             "x-datadog-parent-id",
+            "x-datadog-sampling-priority",
+            "x-datadog-tags",
             "x-datadog-trace-id",
             "proxy-authorization",
             "proxy-anything",
