@@ -95,8 +95,8 @@ fn letter_escape(letter: u8) -> Read {
     }
 }
 
-/// The names of HTML 5 for signs of printable ASCII, without three long ones that nobody writes: `UnderBar`, `DiacriticalGrave` and
-/// `VerticalLine`.
+/// The names of HTML 5 for signs of printable ASCII, without four that SECURITY.md names: `UnderBar`, `DiacriticalGrave` and
+/// `VerticalLine` are long and rare, and `fjlig` stands for two letters.
 const NAMES: [(&[u8], u8); 36] = [
     (b"amp;", b'&'),
     (b"apos;", b'\''),

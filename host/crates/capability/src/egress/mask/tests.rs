@@ -79,7 +79,7 @@ const SIGNS: [(&str, u8); 36] = [
     ("vert", b'|'),
 ];
 
-/// As `htmlentities` of PHP writes it for HTML 5: each sign by its name, if it has one.
+/// As a page writes it by the names of HTML 5: each sign by its name, if it has one. The one name of two letters, `fjlig`, is not found.
 fn by_name(text: &str) -> String {
     each(text, |byte| {
         let sign = SIGNS.iter().find(|(_, sign)| *sign == byte);
