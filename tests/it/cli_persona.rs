@@ -142,6 +142,19 @@ fn a_persona_that_may_write_records_and_is_cleared_for_public_ones_alone_is_warn
 }
 
 #[test]
+fn a_persona_that_may_store_secrets_and_is_not_cleared_for_them_is_warned_about() {
+    let desk = desk();
+    for (clearance, is_warned) in [("confidential", true), ("secret", false)] {
+        let out = format!("{clearance}.json");
+        let allowed = ["persona", "new", "--id", "me", "--allow-permission", "secret:write"];
+        let new = desk.aral(&[&allowed[..], &["--clearance", clearance, "--out", out.as_str()]].concat());
+        new.assert(clearance, 0, &[]);
+        let warning = "warning: secret:write is allowed, and the clearance is `confidential`";
+        assert_eq!(new.stderr.contains(warning), is_warned, "{new:?}");
+    }
+}
+
+#[test]
 fn nothing_starts_without_a_persona_that_is_verified_and_each_reason_is_told() {
     let (desk, body) = (desk(), setup::persona());
     let signed = || signed_by(&setup::key(), 5, &body);

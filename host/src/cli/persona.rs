@@ -22,4 +22,11 @@ fn warn(body: &PersonaBody, output: &Output) {
              \"clearance\": \"internal\"",
         );
     }
+    if body.clearance < Classification::Secret && body.constraints.allows_permission(Permission::SecretWrite) {
+        output.warn(&format!(
+            "secret:write is allowed, and the clearance is `{}`: what a capability stores as a secret counts as `secret`, and is \
+             refused\nhint: `aral persona new --clearance secret`, in the file \"clearance\": \"secret\"",
+            body.clearance
+        ));
+    }
 }

@@ -162,7 +162,9 @@ fn all_three_yeses_grant_exactly_what_was_asked() {
         let decision = decide(&case.asked, &case.constraints, &case.policy);
         let grant = decision.outcome.unwrap();
         let asked = case.asked.to_string();
-        let warned = asked.contains("reveal") || asked.contains("memory:write");
+        let warned = ["reveal", "secret:write", "memory:write"]
+            .iter()
+            .any(|what| asked.contains(what));
         assert_eq!(grant.permissions, serde_json::from_value(case.asked).unwrap());
         assert!(decision.rows.iter().all(|row| row.missing().is_none()));
         assert_eq!(decision.warnings.len(), usize::from(warned), "{:?}", decision.warnings);
@@ -611,7 +613,9 @@ fn a_secret_that_the_capability_would_see_is_warned_about() {
         "network.hosts = [\"https://a.com\"]",
     ];
     let reveal = json!({"secret:read": {"secrets": [{"name": "token", "use": "reveal"}]}});
-    let warnings = decide(&reveal, &constraints, &lines).warnings;
+    let mut cleared = persona(&constraints);
+    cleared.body.clearance = Classification::Secret;
+    let warnings = authorize(&entry(&reveal), Digest::of(b""), &cleared, &policy(&lines)).warnings;
     assert!(
         warnings.iter().any(|one| one.contains("`token` is revealed")),
         "{warnings:?}"
@@ -665,6 +669,44 @@ fn what_is_granted_and_would_be_refused_all_the_same_is_warned_about() {
     );
     let open = [&lines[..], &["network.networks = [\"127.0.0.0/8\"]"]].concat();
     assert_eq!(warned(Classification::Internal, &open), <[&str; 0]>::default());
+}
+
+#[test]
+fn secrets_that_are_granted_to_a_persona_that_is_not_cleared_for_them_are_warned_about() {
+    let shown = json!({"secrets": [{"name": "token", "use": "reveal"}]});
+    let stored = json!({"names": ["token"]});
+    let constraints = json!({"allowed_permissions": ["secret:read", "secret:write"], "allowed_capabilities": ["tool"]});
+    let lines = [
+        "permissions = [\"secret:read\", \"secret:write\"]",
+        "capabilities = [\"tool\"]",
+        "secret.names = [\"token\"]",
+        "secret.reveal = true",
+    ];
+    let warned = |asked: &Value, clearance: Classification| {
+        let mut persona = persona(&constraints);
+        persona.body.clearance = clearance;
+        let decision = authorize(&entry(asked), Digest::of(b"manifest"), &persona, &policy(&lines));
+        assert!(decision.outcome.is_ok());
+        decision.warnings
+    };
+    for (asked, what) in [
+        (json!({"secret:read": shown}), "revealing secrets"),
+        (json!({"secret:write": stored}), "storing secrets"),
+        (
+            json!({"secret:read": shown, "secret:write": stored}),
+            "revealing and storing secrets",
+        ),
+    ] {
+        let expected = format!(
+            "{what} is refused, because the persona is cleared up to `confidential`: persona, \"clearance\": \"secret\""
+        );
+        assert_eq!(warned(&asked, Classification::Confidential), [expected]);
+        let of_cleared = warned(&asked, Classification::Secret);
+        assert!(
+            !of_cleared.iter().any(|one| one.contains("is refused")),
+            "{of_cleared:?}"
+        );
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use aral_capability::egress::address;
 use aral_contract::host_pattern::Host;
+use aral_contract::scope::SecretUse;
 use aral_contract::{Classification, Grant, HostPattern, Permission};
 
 use super::lines::{self, Lines};
@@ -22,15 +23,49 @@ pub(super) fn warnings(grant: &Grant) -> Vec<String> {
     let memory = only_public.then(|| {
         format!(
             "memory:write: the persona is cleared for `public` alone, and the SDK writes `internal` where a capability says nothing \
-             else: {}: \"internal\"",
-            lines::PERSONA_CLEARANCE
+             else: {}",
+            clearance(Classification::Internal)
         )
     });
-    network.into_iter().chain(memory).collect()
+    let secrets = uncleared(grant).map(|what| {
+        format!(
+            "{what} is refused, because the persona is cleared up to `{}`: {}",
+            grant.clearance,
+            clearance(Classification::Secret)
+        )
+    });
+    network.into_iter().chain(memory).chain(secrets).collect()
+}
+
+/// The lines without which such a call is certainly refused something that it is granted.
+pub(super) fn lines(grant: &Grant) -> Vec<String> {
+    let secrets = uncleared(grant).map(|_| clearance(Classification::Secret));
+    networks(grant).into_iter().chain(secrets).collect()
+}
+
+/// The line that clears a persona.
+fn clearance(needed: Classification) -> String {
+    format!("{}: \"{needed}\"", lines::PERSONA_CLEARANCE)
+}
+
+/// What a grant gives of secrets that takes a clearance for them, where the persona has none. A secret that the host adds to requests
+/// takes none.
+fn uncleared(grant: &Grant) -> Option<&'static str> {
+    if grant.clearance >= Classification::Secret {
+        return None;
+    }
+    let mut secrets = grant.permissions.secret_read.iter().flat_map(|scope| &scope.secrets);
+    let is_shown = secrets.any(|secret| secret.usage == SecretUse::Reveal);
+    match (is_shown, grant.permissions.has(Permission::SecretWrite)) {
+        (true, true) => Some("revealing and storing secrets"),
+        (true, false) => Some("revealing secrets"),
+        (false, true) => Some("storing secrets"),
+        (false, false) => None,
+    }
 }
 
 /// The line with the networks that requests of such a call need.
-pub(super) fn networks(grant: &Grant) -> Option<String> {
+fn networks(grant: &Grant) -> Option<String> {
     let mut lines = Lines::default();
     for network in closed(grant).iter().flat_map(|(_, networks)| networks) {
         lines.add_text(lines::POLICY_NETWORKS, network);

@@ -10,7 +10,7 @@ use aral_contract::scope::{
     ExecScope, FileReadScope, FileWriteScope, MemoryReadScope, MemoryWriteScope, NetworkScope, ReadPath,
     SecretReadScope, SecretUse, SecretWriteScope, WritePath,
 };
-use aral_contract::{Cut, HostPattern, Permission, Permissions};
+use aral_contract::{Classification, Cut, HostPattern, Permission, Permissions};
 use aral_persona::PersonaBody;
 
 use super::ask;
@@ -225,7 +225,11 @@ impl<'a> Weighing<'a> {
         cut::keep_hosts(&mut by_policy.secret_read, |host| {
             ask::may_travel(host, policy) && reach.policy.share(host) == Share::Whole
         });
-        let shown = weighed.iter().filter(|secret| secret.usage == SecretUse::Reveal);
+        // Whoever is not cleared for secrets sees none, of which `unmet` warns.
+        let is_cleared = self.persona.clearance >= Classification::Secret;
+        let shown = weighed
+            .iter()
+            .filter(|secret| is_cleared && secret.usage == SecretUse::Reveal);
         self.warnings.extend(shown.map(|secret| {
             format!(
                 "secret `{}` is revealed: the capability sees its value, and can pass it on wherever it may write or send",

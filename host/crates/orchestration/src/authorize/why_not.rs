@@ -61,7 +61,7 @@ pub struct WhyNot {
     /// or what is missing has no room in a list.
     pub changes: Vec<Change>,
     /// Where it is a yes: what would give a call the rest of the permissions that the manifest asks for, of which it gets a part, and
-    /// the networks of addresses that it may name and not reach.
+    /// the lines without which it is refused what it is granted: networks of addresses, and a clearance for secrets.
     pub rest: Vec<Change>,
     /// Limits of a call, and numbers of its agent, that one document lowers. None of them keeps a call from being let through, unless a
     /// change says so.
@@ -98,7 +98,7 @@ fn smallest(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permissi
             };
         }
         return WhyNot {
-            changes: in_manifest.into_iter().chain(changes::networks(&decision)).collect(),
+            changes: in_manifest.into_iter().chain(changes::besides(&decision)).collect(),
             ..WhyNot::default()
         };
     }
@@ -130,12 +130,10 @@ fn smallest(entry: &Entry, persona: &Persona, policy: &Policy, wanted: &Permissi
     };
     let (persona, parts) = changed(persona, policy, &smallest);
     let decision = Policy::uncounted(parts).map(|policy| authorize(&whole, Digest::of(b""), &persona, &policy));
-    let networks = decision.iter().flat_map(changes::networks);
     WhyNot {
         changes: in_manifest
             .into_iter()
-            .chain(changes::of(&smallest))
-            .chain(networks)
+            .chain(changes::of(&smallest, decision.as_ref().ok()))
             .collect(),
         ..WhyNot::default()
     }

@@ -5,8 +5,8 @@ use super::super::{Decision, unmet};
 use super::candidates::{Candidate, Value};
 use super::{Change, Document};
 
-/// The lines of what is needed, those of one list in one.
-pub(super) fn of(needed: &[&Candidate]) -> Vec<Change> {
+/// The lines of what is needed, those of one list in one, and what a call needs besides once it is decided so.
+pub(super) fn of(needed: &[&Candidate], decision: Option<&Decision>) -> Vec<Change> {
     let (mut merged, mut whole, mut rates) = (Lines::default(), Vec::new(), Vec::new());
     for Candidate { place, value, .. } in needed {
         match value {
@@ -23,23 +23,28 @@ pub(super) fn of(needed: &[&Candidate]) -> Vec<Change> {
         lines.push(lines::persona_rates(&rates));
     }
     lines.extend(whole);
+    lines.extend(decision.into_iter().flat_map(unmet_lines));
     in_documents(lines)
 }
 
 /// The lines with which persona and policy would give all that the manifest asks for.
 pub(super) fn rest(decision: Decision) -> Vec<Change> {
-    let networks = decision.outcome.as_ref().ok().and_then(unmet::networks);
+    let unmet = unmet_lines(&decision);
     let answers = decision.rows.into_iter().flat_map(|row| [row.persona, row.policy]);
     let lacked: Vec<Line> = answers.flat_map(|answer| answer.lines).collect();
     let mut lines: Vec<String> = lines::merged(&lacked).iter().map(Line::to_string).collect();
-    lines.extend(networks);
+    lines.extend(unmet);
     lines.sort_unstable();
     in_documents(lines)
 }
 
-/// The networks of the addresses that a call may name and not reach.
-pub(super) fn networks(decision: &Decision) -> Vec<Change> {
-    in_documents(decision.outcome.iter().filter_map(unmet::networks).collect())
+/// The lines without which a call is refused what it is granted.
+pub(super) fn besides(decision: &Decision) -> Vec<Change> {
+    in_documents(unmet_lines(decision))
+}
+
+fn unmet_lines(decision: &Decision) -> Vec<String> {
+    decision.outcome.iter().flat_map(unmet::lines).collect()
 }
 
 /// With the document that each belongs to: first those of the persona, then those of the policy.

@@ -185,7 +185,7 @@ fn every_folder_that_is_written_is_needed_and_no_quota_that_is_large_enough() {
 }
 
 #[test]
-fn a_secret_that_is_shown_needs_its_name_and_the_switch() {
+fn a_secret_that_is_shown_needs_its_name_the_switch_and_the_clearance() {
     let permissions = json!({"secret:read": {"secrets": [{"name": "token", "use": "reveal"}]}});
     let persona = json!({"constraints": {"allowed_capabilities": ["*"], "allowed_permissions": ["*"]}});
     check(
@@ -193,10 +193,26 @@ fn a_secret_that_is_shown_needs_its_name_and_the_switch() {
         persona,
         "capabilities = [\"*\"]\npermissions = [\"*\"]\n",
         &[
+            "persona, \"clearance\": \"secret\"",
             "aral.toml, [policy.secret]: names = [\"token\"]",
             "aral.toml, [policy.secret]: reveal = true",
         ],
     );
+    // The persona is cleared up to `public`: with permissions alone each reveal and each stored secret is refused.
+    let both = json!({
+        "secret:read": {"secrets": [{"name": "token", "use": "reveal"}]}, "secret:write": {"names": ["token"]},
+    });
+    let rest = |clearance: &str| {
+        let constraints = json!({"allowed_capabilities": ["*"], "allowed_permissions": ["*"]});
+        let persona = json!({"clearance": clearance, "constraints": constraints});
+        let policy =
+            "capabilities = [\"*\"]\npermissions = [\"*\"]\nsecret.names = [\"token\"]\nsecret.reveal = true\n";
+        let found = found(&both, persona, policy);
+        assert!(found.allowed, "{found:?}");
+        found.rest.into_iter().map(|change| change.line).collect::<Vec<_>>()
+    };
+    assert_eq!(rest("confidential"), ["persona, \"clearance\": \"secret\""]);
+    assert_eq!(rest("secret"), <[&str; 0]>::default());
 }
 
 #[test]
@@ -461,7 +477,8 @@ fn no_manifest_is_proposed_that_lists_more_than_a_host_takes() {
         let one = |number: usize| json!({"name": format!("k{number}"), "use": "reveal"});
         json!({"secret:read": {"secrets": numbers.map(one).collect::<Vec<_>>()}})
     };
-    let persona = json!({"constraints": {"allowed_capabilities": ["*"], "allowed_permissions": ["*"]}});
+    let constraints = json!({"allowed_capabilities": ["*"], "allowed_permissions": ["*"]});
+    let persona = json!({"clearance": "secret", "constraints": constraints});
     let policy = "capabilities = [\"*\"]\npermissions = [\"*\"]\nsecret.names = [\"*\"]\nsecret.reveal = true\n";
     let found = |asked: usize| {
         let wanted = secrets(SECRETS_MAX..SECRETS_MAX + 1);
