@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use aral_capability::Warning;
 use aral_contract::CapabilityId;
 use aral_contract::id::TierName;
+use aral_contract::quote::key;
 
 use super::Config;
 use super::parse::nearest;
@@ -35,7 +36,7 @@ impl Config {
                 ));
             };
             for id in self.policy.overrides.keys() {
-                look(format!("[policy.capability.{id}]"), id);
+                look(format!("[policy.capability.{}]", key(id.as_str())), id);
             }
             for id in rates.iter().flat_map(|rates| rates.capabilities.keys()) {
                 look(format!("[serve.rates.capabilities] {id}"), id);
@@ -52,7 +53,7 @@ impl Config {
                 ));
             };
             for tier in self.policy.tiers.keys() {
-                look(format!("[policy.tier.{tier}]"), tier);
+                look(format!("[policy.tier.{}]", key(tier.as_str())), tier);
             }
             for tier in rates.iter().flat_map(|rates| rates.tiers.keys()) {
                 look(format!("[serve.rates.tiers] {tier}"), tier);
@@ -84,7 +85,7 @@ mod tests {
     #[test]
     fn a_limit_whose_name_is_misspelt_is_told_with_the_name_that_was_meant() {
         let config = load(
-            "[policy.capability.echo]\n[policy.capability.ecko]\n[policy.tier.glod]\n[serve.rates.capabilities]\n\
+            "[policy.capability.\"acme.jq\"]\n[policy.capability.echo]\n[policy.capability.ecko]\n[policy.tier.glod]\n[serve.rates.capabilities]\n\
              zzz = { per_second = 1 }\n[serve.rates.tiers]\ngold = { per_second = 1 }\nglod = { per_second = 1 }\n",
         );
         let told = |named: &Named| {
@@ -98,6 +99,7 @@ mod tests {
             tiers: Some(["gold".parse().unwrap()].into()),
         });
         for (one, (place, hint)) in all.iter().zip([
+            ("[policy.capability.\"acme.jq\"]: no manifest", "correct the name"),
             ("[policy.capability.ecko]: no manifest", "did you mean `echo`?"),
             ("[serve.rates.capabilities] zzz: no manifest", "correct the name"),
             ("[policy.tier.glod]: no persona", "did you mean `gold`?"),
@@ -105,7 +107,7 @@ mod tests {
         ]) {
             assert!(one.starts_with(place) && one.contains(hint), "{one}");
         }
-        assert_eq!(all.len(), 4, "{all:?}");
+        assert_eq!(all.len(), 5, "{all:?}");
         let tiers = told(&Named {
             capabilities: None,
             tiers: Some(BTreeSet::new()),

@@ -17,6 +17,16 @@ pub fn quoted(text: &str) -> String {
     quoted
 }
 
+/// A name as a key in a path of TOML, where a dot would end it.
+pub fn key(name: &str) -> String {
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    if !name.is_empty() && name.bytes().all(is_bare) {
+        name.to_owned()
+    } else {
+        quoted(name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -29,6 +39,17 @@ mod tests {
             ("\n\u{7f}\u{202e}\u{e0001}ä", r#""\n\u007f\u202e\U000e0001ä""#),
         ] {
             assert_eq!(quoted(text), expected);
+        }
+    }
+
+    #[test]
+    fn a_name_stays_one_key() {
+        for (name, expected) in [
+            ("text-grep_2", "text-grep_2"),
+            ("acme.grep", r#""acme.grep""#),
+            ("", r#""""#),
+        ] {
+            assert_eq!(key(name), expected);
         }
     }
 }

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use aral_contract::document::json;
 use aral_contract::id::{Namespace, SecretName, TierName};
+use aral_contract::quote::key;
 use aral_contract::scope::{AbsolutePath, PathError, ProgramScope};
 use aral_contract::{
     AllowList, CapabilityId, CapabilityPattern, Code, Digest, Failure, HostPattern, Limits, Metering, Permission,
@@ -235,7 +236,7 @@ impl Policy {
     pub(crate) fn uncounted(parts: PolicyParts) -> Result<Self, PolicyError> {
         agent::check_depth("[policy.agent]", &parts.agents)?;
         for (name, limits) in &parts.tiers {
-            agent::check_depth(&format!("[policy.tier.{name}]"), limits)?;
+            agent::check_depth(&format!("[policy.tier.{}]", key(name.as_str())), limits)?;
         }
         breaker::check(&parts.breaker)?;
         let canonical = serde_json::to_value(&parts)

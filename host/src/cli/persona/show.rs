@@ -1,6 +1,7 @@
 //! `aral persona show`: every member of a persona, signed or not, what the policy makes of its numbers, and whether it may
 //! be believed now.
 
+use aral_contract::quote::key;
 use aral_contract::{Clock as _, Failure};
 use aral_orchestration::budget::{TermRow, agent_rows};
 use aral_persona::{PersonaBody, persona};
@@ -69,7 +70,10 @@ fn members(body: &PersonaBody) -> Result<Vec<String>, Failure> {
 fn numbers(body: &PersonaBody, rows: Option<&[TermRow]>) -> Vec<String> {
     let tier = body.tier.as_ref().map_or("none", |tier| tier.as_str());
     let Some(rows) = rows else {
-        let absent = format!("{tier}, which the policy does not have: add to aral.toml [policy.tier.{tier}]");
+        let absent = format!(
+            "{tier}, which the policy does not have: add to aral.toml [policy.tier.{}]",
+            key(tier)
+        );
         let own = own_numbers(body).map(|(name, number)| match number {
             Some(number) => line(name, &format!("{number}; the policy has no such tier")),
             None => line(name, "not given; the policy has no such tier"),

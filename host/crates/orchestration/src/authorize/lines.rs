@@ -5,7 +5,7 @@ use std::fmt;
 
 use aral_contract::CapabilityId;
 use aral_contract::id::TierName;
-use aral_contract::quote::quoted;
+use aral_contract::quote::{key, quoted};
 use serde::{Serialize, Serializer};
 
 /// How the lines of a persona begin.
@@ -52,13 +52,13 @@ pub(super) fn persona_rates(rates: &[(&str, u64)]) -> String {
         .iter()
         .map(|(name, number)| format!("\"{name}\": {number}"))
         .collect();
-    format!("{PERSONA}, constraints: \"rate_limits\": {{ {} }}", rates.join(", "))
+    format!("{PERSONA}, constraints.rate_limits: {}", rates.join(", "))
 }
 
 /// The line with which a number of the policy for agents is another one: of this tier, or of all.
 pub(crate) fn policy_number(tier: Option<&TierName>, name: &str, number: u64) -> String {
     match tier {
-        Some(tier) => format!("aral.toml, [policy.tier.{tier}]: {name} = {number}"),
+        Some(tier) => format!("aral.toml, [policy.tier.{}]: {name} = {number}", key(tier.as_str())),
         None => format!("aral.toml, [policy.agent]: {name} = {number}"),
     }
 }
@@ -128,6 +128,7 @@ pub(super) fn merged<'a>(lines: impl IntoIterator<Item = &'a Line>) -> Vec<Line>
 
 /// The line with which the most that one capability gets of a limit is another number.
 pub(super) fn ceiling(capability: &CapabilityId, name: &str, number: u64) -> String {
+    let capability = key(capability.as_str());
     format!("aral.toml, [policy.capability.{capability}.limits]: {name} = {number}")
 }
 

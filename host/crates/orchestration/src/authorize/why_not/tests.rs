@@ -414,7 +414,7 @@ fn numbers_that_let_no_call_through_are_raised_where_they_are_too_low() {
         ),
         &policy("agent.cost_per_hour_micro = 10"),
         &[
-            "persona, constraints: \"rate_limits\": { \"requests_per_minute\": 1, \"requests_per_hour\": 1 }",
+            "persona, constraints.rate_limits: \"requests_per_minute\": 1, \"requests_per_hour\": 1",
             "persona, constraints: \"max_cost_per_hour\": 50",
             "aral.toml, [policy.agent]: cost_per_hour_micro = 50",
         ],
@@ -503,7 +503,7 @@ fn a_number_that_one_document_lowers_is_told_with_its_line() {
     let lowered = |policy: &str| found_of(&entry, persona.clone(), policy, json!({})).lowered;
     let fuel = "aral.toml, [policy.capability.tool.limits]: fuel = 2000000000";
     let minute = "aral.toml, [policy.agent]: requests_per_minute = 20";
-    let hour = "persona, constraints: \"rate_limits\": { \"requests_per_hour\": 50 }";
+    let hour = "persona, constraints.rate_limits: \"requests_per_hour\": 50";
     let wall = "capability.toml, [limits]: wall_ms = 30000";
     let one = |name, granted, by, otherwise, line: &str| Lowered {
         name,
@@ -522,4 +522,22 @@ fn a_number_that_one_document_lowers_is_told_with_its_line() {
     // With its line one of them is gone, and the others stay.
     let raised = format!("{policy}capability.tool.limits.fuel = 2000000000\n");
     assert_eq!(lowered(&raised), all[1..]);
+}
+
+#[test]
+fn the_line_of_a_number_is_one_that_a_policy_takes_where_a_name_has_a_dot() {
+    let mut entry = entry(&json!({}));
+    entry.id = "acme.grep".parse().unwrap();
+    entry.limits = serde_json::from_value(json!({"fuel": 2_000_000_000})).unwrap();
+    let persona = json!({"tier": "eu.gold", "constraints": {"rate_limits": {"requests_per_minute": 20}}});
+    let lowered = |policy: &str| found_of(&entry, persona.clone(), policy, json!({})).lowered;
+    let mut policy = "agent.requests_per_minute = 10\ntier.\"eu.gold\".requests_per_hour = 60\n".to_owned();
+    let told = lowered(&policy);
+    assert_eq!(told.len(), 2, "{told:?}");
+    for one in &told {
+        let line = one.line.strip_prefix("aral.toml, [policy.").unwrap();
+        let (section, number) = line.split_once("]: ").unwrap();
+        policy.push_str(&format!("{section}.{number}\n"));
+    }
+    assert!(lowered(&policy).is_empty(), "{policy}");
 }

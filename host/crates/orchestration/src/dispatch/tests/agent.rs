@@ -49,9 +49,9 @@ async fn requests_in_a_minute_are_the_personas_or_the_policys_whichever_is_lower
             rates(2),
             "",
             2,
-            "persona, constraints: \"rate_limits\": { \"requests_per_minute\": 3 }",
+            "persona, constraints.rate_limits: \"requests_per_minute\": 3",
         ),
-        (rates(3), "", 3, "\"requests_per_minute\": 4 }"),
+        (rates(3), "", 3, "\"requests_per_minute\": 4"),
         (
             json!({}),
             "agent.requests_per_minute = 1",
