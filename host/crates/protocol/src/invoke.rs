@@ -341,14 +341,17 @@ impl Answer {
     }
 
     fn into_response(self, told: Told) -> Response {
+        let is_kept = self.ran && !matches!(told, Told::Once);
         let mut response = match self.result {
             Ok(output) => {
                 let kind = HeaderValue::from_static("application/json");
                 ([(header::CONTENT_TYPE, kind)], output).into_response()
             }
             // Whoever is told when to come again may do so unasked, and what the guest did is not to be done again. One that says
-            // itself that something is unavailable has no output; of one that has, the answer was not checked.
+            // itself that something is unavailable has no output; of one that has, the answer was not checked. What is kept stays as
+            // it is for whoever asks again.
             Err(failure) => match failure.code {
+                _ if is_kept => Problem::from(failure).for_good(),
                 Code::AuditUnavailable if self.ran => Problem::from(failure).for_good(),
                 Code::Unavailable if self.usage.output_bytes > 0 => Problem::from(failure).for_good(),
                 _ => Problem::from(failure),
@@ -441,8 +444,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_told_to_repeat_what_ran_and_is_not_on_record_or_not_checked() {
-        let retry_after = |code, ran, output_bytes| {
+    fn nobody_is_told_to_repeat_what_ran_and_is_not_on_record_not_checked_or_kept() {
+        let retry_after = |told, code, ran, output_bytes| {
             let trace = TraceId::from_bytes([7; 16]);
             let usage = Usage {
                 output_bytes,
@@ -454,7 +457,7 @@ mod tests {
                 result: Err(Failure::new(code, "it failed")),
                 ..Answer::too_late(trace, 1)
             };
-            let response = answer.into_response(Told::First);
+            let response = answer.into_response(told);
             let problem = response.extensions().get::<Problem>().unwrap().clone();
             let rendered = problem.render(Response::default(), trace);
             (
@@ -462,10 +465,16 @@ mod tests {
                 rendered.headers().contains_key(header::RETRY_AFTER),
             )
         };
-        assert_eq!(retry_after(Code::AuditUnavailable, true, 0), (503, false));
-        assert_eq!(retry_after(Code::AuditUnavailable, false, 0), (503, true));
-        assert_eq!(retry_after(Code::Unavailable, true, 0), (503, true));
-        assert_eq!(retry_after(Code::Unavailable, true, 65_536), (503, false));
-        assert_eq!(retry_after(Code::Internal, true, 65_536), (500, false));
+        for told in [Told::Once, Told::First] {
+            assert_eq!(retry_after(told, Code::AuditUnavailable, true, 0), (503, false));
+            assert_eq!(retry_after(told, Code::AuditUnavailable, false, 0), (503, true));
+            assert_eq!(retry_after(told, Code::Unavailable, false, 0), (503, true));
+            assert_eq!(retry_after(told, Code::Unavailable, true, 65_536), (503, false));
+            assert_eq!(retry_after(told, Code::Internal, true, 65_536), (500, false));
+        }
+        assert_eq!(retry_after(Told::Once, Code::Unavailable, true, 0), (503, true));
+        // The same key gets the same answer: asking again does not help.
+        assert_eq!(retry_after(Told::First, Code::Unavailable, true, 0), (503, false));
+        assert_eq!(retry_after(Told::Again, Code::Unavailable, true, 0), (503, false));
     }
 }
