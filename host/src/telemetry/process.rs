@@ -1,6 +1,7 @@
 //! What the process uses of the machine, from `/proc`, under the names that Prometheus clients use for it.
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use aral_contract::metric::{
     PROCESS_CPU, PROCESS_FDS, PROCESS_FDS_MAX, PROCESS_RESIDENT, PROCESS_START, PROCESS_THREADS, PROCESS_VIRTUAL,
@@ -19,12 +20,16 @@ const FDS_MAX: usize = 1 << 20;
 /// Ticks a second in what the system says of processor time, on every architecture that this runs on (`USER_HZ`).
 const TICKS: u64 = 100;
 
+/// When this process began, by the clock as it stood at the first look: the system moves its word with each step of that clock.
+static BEGAN: OnceLock<u64> = OnceLock::new();
+
 /// Reads everything. What the system does not say is left as it was.
 pub(super) fn observe() {
     if let Some(stat) = read("/proc/self/stat").as_deref().and_then(Stat::parse) {
         counter!(PROCESS_CPU.name).absolute(stat.cpu_ticks / TICKS);
-        if let Some(boot) = read("/proc/stat").as_deref().and_then(|text| field(text, "btime ")) {
-            set(PROCESS_START, boot.saturating_add(stat.start_ticks / TICKS));
+        let boot = || field(&read("/proc/stat")?, "btime ");
+        if let Some(began) = began(&BEGAN, stat.start_ticks, boot) {
+            set(PROCESS_START, began);
         }
     }
     if let Some(status) = read("/proc/self/status") {
@@ -48,6 +53,15 @@ pub(super) fn observe() {
     if let Some(most) = getrlimit(Resource::Nofile).current {
         set(PROCESS_FDS_MAX, most);
     }
+}
+
+/// The time of the first look, or that of this one if it is the first.
+fn began(first: &OnceLock<u64>, start_ticks: u64, boot: impl FnOnce() -> Option<u64>) -> Option<u64> {
+    if first.get().is_none() {
+        let began = boot()?.saturating_add(start_ticks / TICKS);
+        return Some(*first.get_or_init(|| began));
+    }
+    first.get().copied()
 }
 
 fn read(path: &str) -> Option<String> {
@@ -97,6 +111,14 @@ mod tests {
         assert_eq!(Stat::parse("1 (a"), None);
         assert_eq!(field("cpu 1\nbtime 17\n", "btime "), Some(17));
         assert_eq!(field("VmRSS:\t   20 kB\n", "VmRSS:"), Some(20));
+    }
+
+    #[test]
+    fn a_step_of_the_clock_moves_no_start() {
+        let first = OnceLock::new();
+        assert_eq!(began(&first, 250, || None), None);
+        assert_eq!(began(&first, 250, || Some(1_000)), Some(1_002));
+        assert_eq!(began(&first, 250, || Some(5_000)), Some(1_002));
     }
 
     #[test]
