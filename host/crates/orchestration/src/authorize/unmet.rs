@@ -7,6 +7,7 @@ use aral_capability::egress::address;
 use aral_contract::host_pattern::Host;
 use aral_contract::scope::SecretUse;
 use aral_contract::{Classification, Grant, HostPattern, Permission};
+use ipnet::IpNet;
 
 use super::lines::{self, Lines};
 
@@ -79,18 +80,24 @@ fn closed(grant: &Grant) -> Vec<(&HostPattern, Vec<String>)> {
     let scopes = [&permissions.network_read, &permissions.network_write];
     let mut closed: Vec<(&HostPattern, Vec<String>)> = Vec::new();
     for host in scopes.into_iter().flatten().flat_map(|scope| &scope.hosts) {
-        let addresses = addresses(host);
-        let refused = addresses
-            .iter()
-            .filter_map(|one| address::check(*one, &grant.networks).err());
-        let networks: Vec<String> = refused.map(|refused| refused.network().to_string()).collect();
+        let addresses = addresses(host).into_iter();
+        let lacked: Vec<Vec<IpNet>> = addresses.map(|one| lacked(one, &grant.networks)).collect();
         // Which of its addresses a name has, the machine says: one that is open may be all.
-        let is_closed = !networks.is_empty() && networks.len() == addresses.len();
+        let is_closed = !lacked.is_empty() && lacked.iter().all(|networks| !networks.is_empty());
         if is_closed && !closed.iter().any(|(other, _)| *other == host) {
-            closed.push((host, networks));
+            closed.push((host, lacked.concat().iter().map(IpNet::to_string).collect()));
         }
     }
     closed
+}
+
+/// The networks that are still to be opened for an address: its own, and that of each IPv4 address that it hides.
+fn lacked(address: IpAddr, open: &[IpNet]) -> Vec<IpNet> {
+    let mut all = open.to_vec();
+    while let Err(refused) = address::check(address, &all) {
+        all.push(refused.network());
+    }
+    all.split_off(open.len())
 }
 
 /// The addresses of a host that are known without asking.

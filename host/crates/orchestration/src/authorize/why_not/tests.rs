@@ -136,6 +136,17 @@ fn an_address_that_is_not_public_needs_its_network_besides() {
     let open = format!("{allows}network.networks = [\"127.0.0.0/8\", \"10.0.0.1/32\"]\n");
     let open = found(&permissions, constraints(&hosts), &open);
     assert_eq!(lines(open.rest), <[&str; 0]>::default());
+    // An address that hides another one needs both.
+    let hiding = json!(["http://[::ffff:10.0.0.5]", "http://[64:ff9b::a00:6]"]);
+    let permissions_hiding = json!({"network:read": {"hosts": hiding}});
+    let rest = |policy: &str| lines(found(&permissions_hiding, constraints(&hiding), policy).rest);
+    let both = "[\"::ffff:10.0.0.5/128\", \"10.0.0.5/32\", \"64:ff9b::a00:6/128\", \"10.0.0.6/32\"]";
+    assert_eq!(
+        rest(&allows),
+        [format!("aral.toml, [policy.network]: networks = {both}")]
+    );
+    let with_both = format!("{allows}network.networks = {both}\n");
+    assert_eq!(rest(&with_both), <[&str; 0]>::default());
     // What the call would not be given needs no network.
     let narrow = found(&permissions, constraints(&json!(["https://a.example"])), policy);
     assert_eq!(
