@@ -482,7 +482,11 @@ fn doctor_warns_of_what_manifests_ask_for_and_the_configuration_has_no_place_for
     assert_eq!(warned(), [records.clone(), secrets]);
     desk.configure(|config| config["secrets"] = json!({ "names": { "one": "env://ONE" } }));
     let secrets = "manifests ask for these, and there is no place for them: two".to_owned();
-    assert_eq!(warned(), [records, secrets]);
+    assert_eq!(warned(), [records.clone(), secrets]);
+    // A variable is a place of what is read alone.
+    desk.configure(|config| config["secrets"] = json!({ "names": { "one": "env://ONE", "two": "env://TWO" } }));
+    let fixed = "manifests ask to store these, and a variable takes no new value: two".to_owned();
+    assert_eq!(warned(), [records, fixed]);
     desk.guest(ISOLATION_MEMORY_STEPS, |_| ());
     assert_eq!(warned(), <[String; 0]>::default(), "nothing asks for any");
 }

@@ -59,44 +59,52 @@ pub(super) fn checks(configured: &Configured) -> Vec<Check> {
 /// What manifests ask for and the configuration has no place for. A manifest that cannot be read is told of elsewhere.
 fn lacking(configured: &Configured) -> Vec<Check> {
     let (config, trust, now) = (&configured.config, configured.trust(), SystemClock::new().now());
-    if config.memory.is_some() {
-        // A secret that is not named lies in the store.
-        return Vec::new();
-    }
     let read = |path: &PathBuf| manifest::verify(&files::document(path).ok()?, trust, now).ok();
     let manifests: Vec<_> = config.manifests.iter().filter_map(read).collect();
     let entries = || manifests.iter().flat_map(|manifest| manifest.body.capabilities());
-    let has_place = |name: &SecretName| config.secrets.as_ref().is_some_and(|one| one.names.contains_key(name));
+    let place = |name: &SecretName| config.secrets.as_ref().and_then(|one| one.names.get(name));
     let keeping = entries().filter(|entry| {
         let has = |permission| entry.permissions.has(permission);
         has(Permission::MemoryRead) || has(Permission::MemoryWrite)
     });
     let keeping: BTreeSet<&str> = keeping.map(|entry| entry.id.as_str()).collect();
-    let secrets = entries().flat_map(|entry| {
-        let read = entry.permissions.secret_read.iter().flat_map(|scope| &scope.secrets);
-        let written = entry.permissions.secret_write.iter().flat_map(|scope| &scope.names);
-        read.map(|secret| &secret.name).chain(written)
-    });
+    let read = entries().flat_map(|entry| entry.permissions.secret_read.iter().flat_map(|scope| &scope.secrets));
+    let written = || entries().flat_map(|entry| entry.permissions.secret_write.iter().flat_map(|scope| &scope.names));
+    let secrets = read.map(|secret| &secret.name).chain(written());
     let secrets: BTreeSet<&str> = secrets
-        .filter(|&name| !has_place(name))
+        .filter(|&name| place(name).is_none())
+        .map(SecretName::as_str)
+        .collect();
+    let fixed: BTreeSet<&str> = written()
+        .filter(|&name| matches!(place(name), Some(SecretReference::Environment { .. })))
         .map(SecretName::as_str)
         .collect();
     let list = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(", ");
-    let memory = (!keeping.is_empty()).then(|| {
+    // With a store there is a place for records, and for each secret that is not named.
+    let has_none = config.memory.is_none();
+    let memory = (has_none && !keeping.is_empty()).then(|| {
         Check::warn(
             "memory",
             format!("there is no [memory], and these ask for records: {}", list(&keeping)),
             "`aral memory keygen master.key`, then in aral.toml, [memory.master_key]: file = \"master.key\"",
         )
     });
-    let secrets = (!secrets.is_empty()).then(|| {
+    let secrets = (has_none && !secrets.is_empty()).then(|| {
         Check::warn(
             "secrets",
             format!("manifests ask for these, and there is no place for them: {}", list(&secrets)),
-            "aral.toml, [secrets.names]: a line for each, such as NAME = \"env://VARIABLE\", or [memory] to store them here",
+            "aral.toml, [secrets.names]: a line for each, such as NAME = \"env://VARIABLE\" for what no capability stores, or [memory] to \
+             store them here",
         )
     });
-    memory.into_iter().chain(secrets).collect()
+    let fixed = (!fixed.is_empty()).then(|| {
+        Check::warn(
+            "secrets",
+            format!("manifests ask to store these, and a variable takes no new value: {}", list(&fixed)),
+            "aral.toml, [secrets.names]: keep them at local:// or vault://, or take their lines out to store them in [memory]",
+        )
+    });
+    memory.into_iter().chain(secrets).chain(fixed).collect()
 }
 
 fn memory(storage: &Storage) -> Check {
