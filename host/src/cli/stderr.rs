@@ -30,6 +30,12 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Where the lines about panics of a server come from.
 pub(super) const PANIC_TARGET: &str = "aral::panic";
 
+/// The causes of panics at which Rust ends the process as soon as the hook is over, without a farewell.
+const LAST_CAUSES: [&str; 2] = [
+    "panic in a destructor during cleanup",
+    "panic in a function that cannot unwind",
+];
+
 static LINES: Lines = Lines::new();
 /// Whether lines go through the thread.
 static HAS_THREAD: AtomicBool = AtomicBool::new(false);
@@ -55,14 +61,19 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     let backtrace = Backtrace::capture();
     let is_captured = backtrace.status() == BacktraceStatus::Captured;
     let backtrace = is_captured.then(|| backtrace.to_string());
+    let cause = panic.payload_as_str();
     tracing::error!(
         target: PANIC_TARGET,
         thread = thread.name(),
         place = place.as_deref(),
-        cause = panic.payload_as_str(),
+        cause,
         backtrace = backtrace.as_deref(),
         "a thread panicked"
     );
+    // Nobody needs the locks of this thread any more.
+    if cause.is_some_and(|cause| LAST_CAUSES.contains(&cause)) {
+        LINES.end(FAREWELL);
+    }
 }
 
 /// Writes one or more whole lines.
@@ -342,6 +353,63 @@ mod tests {
         assert_eq!(log.lines().count(), 1, "{log:?}");
         let about = ["ERROR", "a thread panicked", "the database is\\ndamaged", file!()];
         assert!(about.iter().all(|part| log.contains(part)), "{log:?}");
+    }
+
+    /// The log of a server.
+    struct Log;
+
+    impl Write for Log {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            super::write(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    struct Broken;
+
+    impl Drop for Broken {
+        fn drop(&mut self) {
+            panic!("the second cause");
+        }
+    }
+
+    fn panic_twice() {
+        let _broken = Broken;
+        panic!("the first cause");
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it tells its own process from the one that it starts"
+    )]
+    fn a_panic_that_ends_the_process_is_written_first() {
+        const STARTED: &str = "ARAL_TEST_PANICS";
+        if std::env::var_os(STARTED).is_some() {
+            hand_over().unwrap();
+            let layer = tracing_subscriber::fmt::layer().with_writer(|| Log).with_ansi(false);
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), panic_twice);
+        }
+        let (_, module) = module_path!().split_once("::").unwrap();
+        let name = format!("{module}::a_panic_that_ends_the_process_is_written_first");
+        let ended = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", &name, "--nocapture"])
+            .env(STARTED, "1")
+            .env_remove("RUST_BACKTRACE")
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&ended.stderr);
+        assert!(!ended.status.success(), "{told}");
+        let causes = [
+            "the first cause",
+            "the second cause",
+            "panic in a destructor during cleanup",
+        ];
+        assert!(causes.iter().all(|cause| told.contains(cause)), "{told}");
     }
 
     #[test]
