@@ -3,6 +3,7 @@
 //! So is a line that standard error refuses, as where its disk is full.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
+use std::cell::Cell;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::panic::PanicHookInfo;
@@ -37,6 +38,13 @@ const LAST_CAUSES: [&str; 2] = [
 ];
 
 static LINES: Lines = Lines::new();
+
+thread_local! {
+    /// Whether this is the thread that writes. What it says of lost lines is little, and always has room: else nobody would know of them
+    /// while others leave no room.
+    static PASSES_ON: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Whether lines go through the thread.
 static HAS_THREAD: AtomicBool = AtomicBool::new(false);
 /// Whether standard error refused the end of a line of which it has the beginning.
@@ -207,7 +215,7 @@ impl Lines {
                 None => (line, &[][..]),
             };
             let length = line.len().saturating_add(end.len());
-            if waiting.bytes.len().saturating_add(length) <= WAITING_BYTES_MAX {
+            if PASSES_ON.get() || waiting.bytes.len().saturating_add(length) <= WAITING_BYTES_MAX {
                 waiting.bytes.extend_from_slice(line);
                 waiting.bytes.extend_from_slice(end);
             } else {
@@ -230,9 +238,10 @@ impl Lines {
 
     /// Writes whatever comes, for ever.
     fn pass_on(&self, write: impl Fn(&[u8])) {
+        PASSES_ON.set(true);
         loop {
             let (bytes, lost) = self.take();
-            // There is room again, and this comes behind what had room before.
+            // It comes behind what had room before.
             if lost > 0 {
                 tracing::warn!(
                     lost,
@@ -424,6 +433,45 @@ mod tests {
         assert!(!lines.end(Duration::ZERO), "much is being written");
         assert_eq!(lines.put(b"b\n"), 0, "there is room again");
         assert_eq!(lines.take(), (b"b\n".to_vec(), 0));
+    }
+
+    /// The log of a server whose other threads leave no room for a line.
+    #[derive(Clone)]
+    struct Flooded(Arc<Lines>);
+
+    impl Write for Flooded {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            let lines = Arc::clone(&self.0);
+            let flood = move || [(), ()].map(|()| lines.put(&vec![b'b'; LINE_BYTES_MAX]));
+            std::thread::spawn(flood).join().unwrap();
+            self.0.put(line);
+            Ok(line.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn how_many_lines_were_lost_is_told_also_where_others_leave_no_room() {
+        let lines = Arc::new(Lines::new());
+        let half = vec![b'a'; LINE_BYTES_MAX];
+        assert_eq!((lines.put(&half), lines.put(&half), lines.put(b"lost\n")), (0, 0, 1));
+        let (sender, written) = mpsc::channel();
+        let log = Flooded(Arc::clone(&lines));
+        // It ends with the tests.
+        std::thread::spawn(move || {
+            let layer = tracing_subscriber::fmt::layer()
+                .with_writer(move || log.clone())
+                .with_ansi(false);
+            let pass_on = || lines.pass_on(|bytes| sender.send(bytes.to_vec()).unwrap_or_default());
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), pass_on);
+        });
+        let (first, second) = (written.recv().unwrap(), written.recv().unwrap());
+        assert!(first == half.repeat(2), "what had room comes first");
+        let told = String::from_utf8(second).unwrap();
+        assert!(told.contains("lines of the log were lost") && told.contains("lost=1"));
     }
 
     #[test]
