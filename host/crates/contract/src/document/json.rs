@@ -21,7 +21,7 @@ pub enum JsonError {
     Number {
         /// The number.
         number: String,
-        /// Where it stands: a JSON Pointer, with the beginnings of long names.
+        /// Where it stands: the beginning of a JSON Pointer, with the beginnings of long names.
         pointer: String,
     },
     /// The canonical form could not be made.
@@ -45,7 +45,7 @@ impl JsonError {
                 let name = name.replace('~', "~0").replace('/', "~1");
                 Self::Number {
                     number,
-                    pointer: format!("/{name}{pointer}"),
+                    pointer: cut(&format!("/{name}{pointer}"), POINTER_SHOWN_MAX),
                 }
             }
             other => other,
@@ -60,6 +60,8 @@ const OBJECT_BYTES: usize = 11 * (VALUE_BYTES + std::mem::size_of::<String>());
 
 /// Characters of the name of a member that are shown, of one that is not taken.
 const NAME_SHOWN_MAX: usize = 64;
+/// Characters that are shown of the names that lead to a number.
+const POINTER_SHOWN_MAX: usize = 512;
 
 struct Strict<'room> {
     depth_left: usize,
@@ -188,9 +190,16 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
 
 /// The beginning of the name of a member, as it may stand in a message: somebody else wrote it, and it may be as long as the text.
 fn beginning(name: &str) -> String {
-    let shown: String = name.chars().take(NAME_SHOWN_MAX).collect();
-    let more = if shown.len() < name.len() { "…" } else { "" };
-    format!("{}{more}", shown.escape_debug())
+    cut(name, NAME_SHOWN_MAX).escape_debug().to_string()
+}
+
+/// The beginning of a text.
+fn cut(text: &str, characters: usize) -> String {
+    let mut shown: String = text.chars().take(characters).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// What the library says of a value that does not fit, without the text that it quotes from there. That may be a part of what nobody
@@ -216,7 +225,7 @@ fn unknown(said: &str) -> Option<(&str, &str, &str)> {
         .iter()
         .find_map(|what| Some((*what, said.strip_prefix(what)?)))?;
     // The name may hold the same words. What is known is written in this program, and does not.
-    let end = rest.rfind("`, expected ").or_else(|| rest.rfind("`, there are no "))?;
+    let end = rest.rfind("`, expected ").max(rest.rfind("`, there are no "))?;
     let (name, known) = rest.split_at_checked(end)?;
     Some((what, name, known))
 }
@@ -362,6 +371,9 @@ mod tests {
         enum Kind {
             Tool,
         }
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
         let taken: One = serde_json::from_str(r#"{"kind":"tool"}"#).unwrap();
         assert!(matches!(taken.kind, Kind::Tool));
         let said = |text: &str| unquoted(&serde_json::from_str::<One>(text).unwrap_err());
@@ -380,6 +392,9 @@ mod tests {
                 let said = said(&text);
                 assert!(said.len() < 300 && said.contains("…`, expected `"), "{said}");
             }
+            let none = serde_json::from_str::<Nothing>(&format!(r#"{{"{long}":1}}"#)).unwrap_err();
+            let none = unquoted(&none);
+            assert!(none.len() < 300 && none.contains("…`, there are no fields"), "{none}");
             let twice = parse(format!(r#"{{"{long}":1,"{long}":2}}"#).as_bytes()).unwrap_err();
             let twice = twice.to_string();
             assert!(twice.len() < 300 && twice.contains("…` at line 1"), "{twice}");
@@ -453,6 +468,14 @@ mod tests {
             let error = canonical(&parse(text.as_bytes()).unwrap()).unwrap_err().to_string();
             assert!(error.contains(place), "{error}");
         }
+        // Many names take no more room than one.
+        let nested = (1..JSON_DEPTH_MAX).fold("0.5".to_owned(), |inner, depth| {
+            format!(r#"{{"{depth}{long}":{inner}}}"#)
+        });
+        let error = canonical(&parse(nested.as_bytes()).unwrap()).unwrap_err().to_string();
+        let outermost = format!("at `/{}n", JSON_DEPTH_MAX - 1);
+        assert!(error.contains(&outermost) && error.contains("…`, `0.5` is"), "{error}");
+        assert!(error.len() < 1000, "{error}");
     }
 
     proptest::proptest! {
