@@ -241,7 +241,10 @@ impl Policy {
         breaker::check(&parts.breaker)?;
         let canonical = serde_json::to_value(&parts)
             .map_err(|error| PolicyError::Canonical(error.to_string()))
-            .and_then(|value| json::canonical(&value).map_err(|error| PolicyError::Canonical(error.to_string())))?;
+            // The file has other keys than these parts have names.
+            .and_then(|value| {
+                json::canonical(&value).map_err(|error| PolicyError::Canonical(error.without_place().to_string()))
+            })?;
         Ok(Self {
             digest: Digest::of(&canonical),
             host_order: order::places(&parts.hosts),

@@ -37,6 +37,18 @@ fn at(pointer: &str) -> String {
 }
 
 impl JsonError {
+    /// The same without where it stands, for what is written in another form than the text has.
+    #[must_use]
+    pub fn without_place(self) -> Self {
+        match self {
+            Self::Number { number, .. } => Self::Number {
+                number,
+                pointer: String::new(),
+            },
+            other => other,
+        }
+    }
+
     /// The same of what stands around it, under this name.
     fn below(self, name: &str) -> Self {
         match self {

@@ -253,6 +253,14 @@ fn what_cannot_be_taken_is_refused_with_its_name() {
 }
 
 #[test]
+fn a_number_that_is_too_large_is_told_without_names_that_the_file_does_not_have() {
+    for key in ["file.bytes_max", "limits.fuel", "capability.a.limits.fuel"] {
+        let error = resolve(&format!("{key} = 9007199254740992")).unwrap_err();
+        assert!(error.contains("`9007199254740992`") && !error.contains('/'), "{error}");
+    }
+}
+
+#[test]
 fn a_tier_takes_what_it_leaves_out_from_all_agents() {
     let policy = policy("agent.requests_per_hour = 5\ntier.gold.requests_per_minute = 7\n");
     let gold = *policy.agents_of(Some(&"gold".parse().unwrap())).unwrap();
