@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use aral_contract::failure::chain;
 use aral_runtime::files;
 use arc_swap::ArcSwap;
-use cap_std::fs::Dir;
+use cap_std::fs::{Dir, OpenOptions};
 
 use super::allocation::Allocation;
 use super::commit::Writer;
@@ -110,7 +110,8 @@ pub(super) fn open(options: StoreOptions) -> Result<SealedStore, StoreError> {
     }
     // What sled would leave out of the database without a word, the walk over the slots tells.
     let is_closed = is_new || (dir.exists(CLOSED) && segments::are_whole(&dir));
-    let is_unsynced = dir.exists(UNSYNCED);
+    // Whatever it is: what a link leads to says nothing.
+    let is_unsynced = dir.symlink_metadata(UNSYNCED).is_ok();
     if is_unsynced && tree::is_there(&dir) {
         segments::write_again(&dir).map_err(|error| StoreError::io("write its records once more", error))?;
     }
@@ -240,10 +241,14 @@ fn clear(dir: &Dir) -> Result<(), StoreError> {
 }
 
 /// Leaves word that the system may show what the disk does not have, and count it as written, so that whoever opens the store has
-/// to write that once more. It is needed as long as the system remembers, and need not be synced.
+/// to write that once more. It is needed as long as the system remembers, and need not be synced. What is there already says the same,
+/// whatever it is: it is not opened, since that may be a pipe, or a link to another file of the store.
 pub(super) fn mark_unsynced(dir: &Dir) {
-    if let Err(error) = dir.create(UNSYNCED) {
-        tracing::error!(%error, "a write failed; restart the machine before the store is opened again");
+    match dir.open_with(UNSYNCED, OpenOptions::new().write(true).create_new(true)) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            tracing::error!(%error, "a write failed; restart the machine before the store is opened again");
+        }
+        Ok(_) | Err(_) => {}
     }
 }
 

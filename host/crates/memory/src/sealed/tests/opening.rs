@@ -394,6 +394,36 @@ fn a_pipe_in_place_of_a_file_is_refused_and_not_waited_for() {
     }
 }
 
+/// It says the same as the mark, and a start that fails neither opens it nor waits for it.
+#[test]
+fn a_pipe_or_a_link_in_place_of_the_mark_of_a_failed_write_is_left_alone_until_the_store_opens() {
+    const CONF: &str = "records/conf";
+    for is_pipe in [true, false] {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SealedStore::open(options(&folder, 1)).unwrap();
+        put(&store, "a", b"one");
+        drop(store);
+        let pipe = |file: &str| mknodat(CWD, path(&folder, file), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        if is_pipe {
+            pipe(open::UNSYNCED);
+        } else {
+            std::os::unix::fs::symlink(keyring::NAME, path(&folder, open::UNSYNCED)).unwrap();
+        }
+        let (conf, keys) = (content(&folder, CONF), content(&folder, keyring::NAME));
+        remove(&folder, CONF);
+        pipe(CONF);
+        let error = SealedStore::open(options(&folder, 1)).unwrap_err();
+        let text = chain(&error);
+        assert!(text.contains("is not a regular file"), "{text}");
+        assert!(content(&folder, keyring::NAME) == keys, "the keyring is another");
+        remove(&folder, CONF);
+        lay_file(&folder, CONF, &conf);
+        let store = SealedStore::open(options(&folder, 1)).unwrap();
+        assert_eq!(value(&store, "a").as_deref(), Some(&b"one"[..]));
+        assert!(!is_there(&folder, open::UNSYNCED));
+    }
+}
+
 #[test]
 fn slots_of_another_format_than_the_keyring_are_damage_and_no_newer_version() {
     let folder = tempfile::tempdir().unwrap();
