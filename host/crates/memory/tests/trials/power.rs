@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -502,17 +503,27 @@ fn a_keyring_whose_mending_loses_power_is_mended_by_the_next_start() {
 
 #[test]
 fn the_folder_of_a_new_store_is_on_the_disk_before_anything_is_acknowledged() {
-    let place = Place::new();
-    let turns = Trial::new(20).turns(1);
-    let text = traced(&place, START, &turns, None, |_trace| ());
-    let events = trace::parse(&text, &place.beside(""));
-    let is_made = |event: &Event| event.what == Happened::Mkdir(PathBuf::from("store"));
-    let is_told = |event: &Event| matches!(&event.what, Happened::Told(line) if line.contains(' '));
-    let made = events.iter().position(is_made).expect("the folder is made");
-    let told = events.iter().position(is_told).expect("a turn is acknowledged");
-    let above = Happened::Sync(PathBuf::new());
-    assert!(
-        events[made..told].iter().any(|event| event.what == above),
-        "the folder above was never synced"
-    );
+    for is_left in [false, true] {
+        let place = Place::new();
+        if is_left {
+            // By a process that was killed before it synced the folder above.
+            std::fs::DirBuilder::new()
+                .mode(0o700)
+                .create(place.store())
+                .expect("a folder");
+        }
+        let turns = Trial::new(20).turns(1);
+        let text = traced(&place, START, &turns, None, |_trace| ());
+        let events = trace::parse(&text, &place.beside(""));
+        let is_made = |event: &Event| event.what == Happened::Mkdir(PathBuf::from("store"));
+        let is_told = |event: &Event| matches!(&event.what, Happened::Told(line) if line.contains(' '));
+        let made = events.iter().position(is_made);
+        assert_eq!(made.is_none(), is_left);
+        let told = events.iter().position(is_told).expect("a turn is acknowledged");
+        let above = Happened::Sync(PathBuf::new());
+        assert!(
+            events[made.unwrap_or(0)..told].iter().any(|event| event.what == above),
+            "the folder above was never synced"
+        );
+    }
 }

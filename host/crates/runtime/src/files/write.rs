@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, MetadataExt as _, OpenOptions, OpenOptionsExt as _};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::{FilesError, check_owner, during, open_parent, open_root};
 
@@ -67,17 +68,17 @@ pub fn create_private_file(path: &Path, bytes: &[u8]) -> Result<(), FilesError> 
     }
 }
 
-/// Opens a folder that only this user has access to, and makes it, with those above it, if it is not there.
+/// Opens a folder that only this user has access to, and makes it, with those above it, if it is not there. Where nothing lies in it
+/// yet, its name is on the disk afterwards.
 pub fn create_private_dir(path: &Path) -> Result<Dir, FilesError> {
-    let mut builder = DirBuilder::new();
-    builder.recursive(true).mode(0o700);
     let dir = match open_root(path) {
         Err(error) if error.is_not_found() => {
-            create_missing(path, &builder)?;
+            create_missing(path)?;
             open_root(path)?
         }
         other => other?,
     };
+    sync_name(&dir, path)?;
     let metadata = dir.dir_metadata().map_err(during("look at", path))?;
     check_owner(path, &metadata)?;
     let mode = metadata.mode() & 0o7777;
@@ -110,7 +111,7 @@ pub fn open_lock(dir: &Dir, name: impl AsRef<Path>) -> Result<std::fs::File, Fil
 pub fn create_private_parent(path: &Path) -> Result<(), FilesError> {
     match open_parent(path) {
         Err(error) if error.is_not_found() => create_private_dir(path.parent().unwrap_or(Path::new("/"))).map(drop),
-        other => other.map(drop),
+        other => sync_name(&other?.0, path),
     }
 }
 
@@ -119,9 +120,9 @@ pub fn is_temporary(name: &str) -> bool {
     name.starts_with(TEMPORARY_PREFIX)
 }
 
-/// Goes up to the first folder that exists, and makes the rest below its handle. Each new folder is synced into the one above it: what
-/// is synced below it later would be lost with its name.
-fn create_missing(path: &Path, builder: &DirBuilder) -> Result<(), FilesError> {
+/// Goes up to the first folder that exists, and makes the rest below its handle. Each folder is synced into the one above it before
+/// anything is made in it. The name of the last one is left to whoever calls this.
+fn create_missing(path: &Path) -> Result<(), FilesError> {
     let existing = path
         .ancestors()
         .skip(1)
@@ -131,16 +132,41 @@ fn create_missing(path: &Path, builder: &DirBuilder) -> Result<(), FilesError> {
         return Err(during("make", path)(std::io::ErrorKind::NotFound.into()));
     };
     let missing = path.strip_prefix(above).unwrap_or(path);
-    match dir.create_dir_with(missing, builder) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(during("make", path)(error)),
-        Ok(()) | Err(_) => {}
-    }
-    for inner in missing.ancestors().skip(1) {
-        let inner = if inner == Path::new("") { Path::new(".") } else { inner };
-        let synced = dir.open(inner).and_then(|folder| folder.sync_all());
-        synced.map_err(during("sync the folder of", path))?;
+    let mut levels: Vec<&Path> = missing.ancestors().filter(|level| *level != Path::new("")).collect();
+    let mut builder = DirBuilder::new();
+    builder.mode(0o700);
+    let mut made: Option<Dir> = None;
+    while let Some(level) = levels.pop() {
+        sync_name(made.as_ref().unwrap_or(&dir), path)?;
+        match dir.create_dir_with(level, &builder) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(during("make", path)(error)),
+            Ok(()) | Err(_) => {}
+        }
+        made = Some(dir.open_dir(level).map_err(during("make", path))?);
     }
     Ok(())
+}
+
+/// Syncs the name of an empty folder, which is in the one above it: what is synced in the folder later would be lost with its name.
+/// Whoever made it may have been cut off before that, so that every empty one is taken for new. One that is not empty has been synced.
+/// `path` is what messages call it.
+fn sync_name(dir: &Dir, path: &Path) -> Result<(), FilesError> {
+    if !dir.entries().is_ok_and(|mut entries| entries.next().is_none()) {
+        return Ok(());
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let synced = match rustix::fs::openat(dir, "..", flags, Mode::empty()) {
+        // Another user's, who made this one in it.
+        Err(Errno::ACCESS) => return Ok(()),
+        above => above
+            .map_err(io::Error::from)
+            .and_then(|above| std::fs::File::from(above).sync_all()),
+    };
+    match synced {
+        // Its file system syncs no folders.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
+        other => other.map_err(during("sync the folder of", path)),
+    }
 }
 
 /// The name appears with the content behind it, or not at all.
