@@ -4,9 +4,11 @@ use std::fmt;
 
 use serde::Deserialize;
 
-/// Most that a rate may give at once. An amount that has no room in 32 bits is counted as the largest of them, which is one more: it fits
+/// Most that a configuration may name as what a rate gives at once.
+const BURST_MAX: u64 = u32::MAX as u64;
+/// Most that a rate gives at once. An amount that has no room in 32 bits is counted as the largest of them, which is one more: it fits
 /// in no burst.
-const BURST_MAX: u64 = u32::MAX as u64 - 1;
+const COUNTED_MAX: u32 = u32::MAX - 1;
 /// Longest that it may take until everything that a rate gives at once is there again. Stops a rate that gives once and
 /// then never, and keeps times in whole nanoseconds exact everywhere, also in a double.
 const REFILL_NS_MAX: u64 = DAY_S as u64 * SECOND_NS;
@@ -97,7 +99,9 @@ impl Rate {
         let rate = Self {
             count: in_range(count, count_max).ok_or(RateError::Count { count, max: count_max })?,
             per,
-            burst: in_range(burst, BURST_MAX).ok_or(RateError::Burst(burst))?,
+            burst: in_range(burst, BURST_MAX)
+                .ok_or(RateError::Burst(burst))?
+                .min(COUNTED_MAX),
         };
         if !rate.is_soon_there() {
             return Err(RateError::Refill(burst));
@@ -112,7 +116,7 @@ impl Rate {
 
     /// A rate that gives so much at once: the same otherwise, unless it gives too little to have that again in time. None: no rate may.
     pub(crate) fn with_burst(self, burst: u32) -> Option<Self> {
-        if u64::from(burst) > BURST_MAX {
+        if burst > COUNTED_MAX {
             return None;
         }
         let same = Self { burst, ..self };

@@ -174,8 +174,13 @@ fn a_cost_beyond_every_burst_is_refused_for_good_under_the_largest_burst_too() {
         ..RateRequest::default()
     };
     let resolve = |burst| Rate::resolve(&request(burst), Limit::Cost.count_max());
-    assert_eq!(resolve(largest + 1), Err(RateError::Burst(largest + 1)));
-    let (limits, _) = limits(|rates| rates.cost = resolve(largest).unwrap());
+    assert_eq!(resolve(largest + 2), Err(RateError::Burst(largest + 2)));
+    assert_eq!(
+        resolve(largest + 1),
+        resolve(largest),
+        "the largest number of 32 bits is taken, and counted as one less"
+    );
+    let (limits, _) = limits(|rates| rates.cost = resolve(largest + 1).unwrap());
     for cost in [largest + 1, largest + 2, 10_000_000_000, u64::MAX] {
         let Err(Stopped::Refused(refused)) = ask(&limits, &Who("a", None, "x", Some(("echo", cost)))) else {
             panic!("{cost} passes")
