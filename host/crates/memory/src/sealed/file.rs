@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 /// A file of the store, to be read and overwritten in place. Never a link, and nothing but a regular file.
 pub(super) fn open_file(dir: &Dir, name: impl AsRef<Path>) -> io::Result<File> {
@@ -49,7 +50,13 @@ fn open_as(dir: &Dir, name: &Path, is_written: bool) -> io::Result<File> {
         .read(true)
         .write(is_written)
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
-    let file = dir.open_with(name, &options)?.into_std();
+    let opened = dir.open_with(name, &options);
+    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
+        // A link, which the kernel speaks of as of too many.
+        Some(Errno::LOOP) => no_regular_file(name),
+        Some(_) | None => error,
+    })?;
+    let file = file.into_std();
     if file.metadata()?.is_file() {
         Ok(file)
     } else {

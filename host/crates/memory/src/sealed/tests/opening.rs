@@ -394,6 +394,21 @@ fn a_pipe_in_place_of_a_file_is_refused_and_not_waited_for() {
     }
 }
 
+#[test]
+fn a_link_in_place_of_a_file_is_refused_by_the_name_of_the_file() {
+    for file in [keyring::NAME, slots::NAME, "records/db"] {
+        let folder = tempfile::tempdir().unwrap();
+        drop(SealedStore::open(options(&folder, 1)).unwrap());
+        let moved = format!("{file}.moved");
+        lay_file(&folder, &moved, &content(&folder, file));
+        remove(&folder, file);
+        let name = path(&folder, &moved);
+        std::os::unix::fs::symlink(name.file_name().unwrap(), path(&folder, file)).unwrap();
+        let text = chain(&SealedStore::open(options(&folder, 1)).unwrap_err());
+        assert!(text.contains(&format!("`{file}` is not a regular file")), "{text}");
+    }
+}
+
 /// It says the same as the mark, and a start that fails neither opens it nor waits for it.
 #[test]
 fn a_pipe_or_a_link_in_place_of_the_mark_of_a_failed_write_is_left_alone_until_the_store_opens() {
