@@ -457,6 +457,35 @@ fn doctor_names_the_fix_of_each_fault() {
 }
 
 #[test]
+fn doctor_says_of_a_signed_document_that_is_not_taken_what_to_change_in_it() {
+    let desk = Desk::new();
+    let fix = |name: &str| {
+        let run = desk.aral(&["doctor", "--json"]);
+        let checks = object(&run)["checks"].clone();
+        let mut checks = checks.as_array().expect("checks").clone().into_iter();
+        let check = checks.find(|check| check["name"] == name).expect("a check");
+        assert_eq!((run.code, &check["status"]), (2, &json!("fail")), "{check}");
+        check["fix"].as_str().expect("a fix").to_owned()
+    };
+    let secret = json!({ "name": "k", "hosts": ["https://api.example.test"], "header": "baggage" });
+    desk.guest(RUNTIME_ECHO_TOOL, |entry| {
+        entry["permissions"] = json!({ "secret:read": { "secrets": [secret] } });
+    });
+    let hint = "write another header into capability.toml";
+    assert!(fix("manifest").starts_with(hint), "{}", fix("manifest"));
+    desk.aral(&["manifest", "verify", "manifest.json"])
+        .assert("the same", 7, &["`baggage`", hint]);
+    desk.invoke(RUNTIME_ECHO_TOOL, "1")
+        .assert("a start", 7, &["`baggage`", hint]);
+    // Where the failure tells no fix, that of the check is a step onward, and not to the same words elsewhere.
+    desk.write("manifest.json", b"{}");
+    desk.write("persona.json", b"{}");
+    desk.configure(|config| config["personas"] = json!({ "files": ["persona.json"] }));
+    assert!(fix("manifest").contains("`aral manifest sign "), "{}", fix("manifest"));
+    assert!(fix("persona").contains("`aral persona sign "), "{}", fix("persona"));
+}
+
+#[test]
 fn doctor_warns_of_what_manifests_ask_for_and_the_configuration_has_no_place_for() {
     let desk = Desk::new();
     let warned = || {

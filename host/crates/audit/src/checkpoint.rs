@@ -63,6 +63,7 @@ impl Checkpoint {
         let shape = |error: serde_json::Error| DocumentError::Shape {
             kind,
             detail: error.to_string(),
+            hint: None,
         };
         let header = Header {
             schema: kind.schema().to_owned(),

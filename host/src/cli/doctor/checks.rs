@@ -89,7 +89,10 @@ fn one_manifest(path: &Path, read: &Result<Verified<ManifestBody>, Failure>, now
         Err(failure) => Check::failed(
             "manifest",
             failure.clone().in_file(path),
-            format!("`aral manifest verify {shown}` says more"),
+            format!(
+                "build it again and sign it: `aral manifest build FOLDER --out NEW.json`, `aral manifest sign NEW.json --key KEY.pem`, \
+                 `mv NEW.json {shown}`"
+            ),
         ),
     }
 }

@@ -82,7 +82,7 @@ fn one_persona(configured: &Configured, earlier: Option<&Earlier>, path: &Path) 
         Err(failure) => Check::failed(
             "persona",
             failure.in_file(path),
-            format!("`aral persona verify {shown}` says more"),
+            format!("correct it, and sign it again: `aral persona sign {shown} --key KEY.pem`"),
         ),
     }
 }

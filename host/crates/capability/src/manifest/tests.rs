@@ -206,7 +206,9 @@ fn secrets_are_bound_or_revealed() {
         "traceparent",
     ] {
         assert!(
-            header(bad).contains("it belongs to the host or the connection"),
+            header(bad).contains(
+                "it belongs to the host or the connection\nhint: write another header into capability.toml, such as: "
+            ),
             "{bad:?}: {}",
             header(bad)
         );
@@ -663,23 +665,34 @@ fn built_signed_and_verified() {
 
 #[test]
 fn a_signature_does_not_excuse_a_wrong_entry() {
-    let mut document = unsigned(&header_1(), &built()).unwrap();
-    document["capabilities"][0]["title"] = json!("");
-    let members = document.as_object_mut().unwrap();
-    let capabilities = members.remove("capabilities").unwrap();
-    let signed = signed::sign(
-        Kind::Manifest,
-        &header_1(),
-        &json!({ "capabilities": capabilities }),
-        &key(1),
-    )
-    .unwrap();
     let mut trust = TrustStore::default();
     trust.add(key(1).public(), &[Kind::Manifest]);
-    let failure = verify(signed.to_string().as_bytes(), &trust, at("2026-06-01T00:00:00Z")).unwrap_err();
+    let now = at("2026-06-01T00:00:00Z");
+    let refused = |change: &dyn Fn(&mut Value)| {
+        let mut document = unsigned(&header_1(), &built()).unwrap();
+        change(&mut document["capabilities"][0]);
+        let body = json!({ "capabilities": document["capabilities"] });
+        let signed = signed::sign(Kind::Manifest, &header_1(), &body, &key(1)).unwrap();
+        let text = signed.to_string();
+        let refused = shown(&verify(text.as_bytes(), &trust, now).unwrap_err().into());
+        for other in [
+            dangerous_accept_unsigned(text.as_bytes(), now).unwrap_err(),
+            read_unbelieved(text.as_bytes()).unwrap_err(),
+        ] {
+            assert_eq!(shown(&other), refused);
+        }
+        refused
+    };
     assert_eq!(
-        shown(&failure.into()),
+        refused(&|entry| entry["title"] = json!("")),
         "document.invalid: the manifest has a wrong member: capability `probe`: `title` must be 1 to 256 bytes without control characters, and it is empty\nhint: -"
+    );
+    let secret = json!({"name": "k", "use": "inject", "hosts": ["https://api.example.com"], "header": "baggage"});
+    assert_eq!(
+        refused(&|entry| entry["permissions"]["secret:read"] = json!({ "secrets": [secret.clone()] })),
+        "document.invalid: the manifest has a wrong member: capability `probe`: secret `k` cannot travel in the header `baggage`: \
+         it belongs to the host or the connection\n\
+         hint: write another header into capability.toml, such as: header = \"authorization\"; then build and sign the manifest again"
     );
 }
 

@@ -151,6 +151,7 @@ impl Alleged {
         let shape = |detail: &str| DocumentError::Shape {
             kind,
             detail: detail.to_owned(),
+            hint: None,
         };
         let mut document = json::parse(bytes).map_err(json_error)?;
         let members = document.as_object_mut().ok_or_else(|| shape("it is not an object"))?;
@@ -184,6 +185,7 @@ impl Alleged {
         let member: SignatureMember = serde_json::from_value(member).map_err(|error| DocumentError::Shape {
             kind,
             detail: format!("signature: {}", json::unquoted(&error)),
+            hint: None,
         })?;
         if member.algorithm != "Ed25519" {
             return Err(DocumentError::Algorithm {
@@ -224,6 +226,7 @@ fn unfit(kind: Kind, error: &serde_json::Error) -> DocumentError {
     DocumentError::Shape {
         kind,
         detail: json::unquoted(error),
+        hint: None,
     }
 }
 
@@ -277,6 +280,7 @@ pub fn sign(kind: Kind, header: &Header, body: &Value, key: &PrivateKey) -> Resu
     let shape = |detail: &str| DocumentError::Shape {
         kind,
         detail: detail.to_owned(),
+        hint: None,
     };
     if header.schema != kind.schema() {
         return Err(DocumentError::WrongKind {

@@ -269,6 +269,10 @@ impl ManifestError {
             Self::InjectKeyMissing { name, .. } | Self::InjectAnyHost { name } => {
                 Some(format!("write: {}", injected(name)))
             }
+            Self::InjectHeader { .. } => Some(
+                "write another header into capability.toml, such as: header = \"authorization\"; then build and sign the manifest again"
+                    .to_owned(),
+            ),
             Self::RevealKey { name, .. } => Some(format!("write: {{ name = \"{name}\", use = \"reveal\" }}")),
             Self::GuestPathsOverlap { .. } => {
                 Some("give each folder a place of its own; a folder under file:write can be read too".to_owned())
@@ -318,7 +322,6 @@ impl ManifestError {
             | Self::ScopeItems { .. }
             | Self::Secrets { .. }
             | Self::ScopeTwice { .. }
-            | Self::InjectHeader { .. }
             | Self::InjectPrefix { .. }
             | Self::Arguments { .. }
             | Self::Capabilities { .. }

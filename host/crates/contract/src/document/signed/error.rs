@@ -34,6 +34,8 @@ pub enum DocumentError {
         kind: Kind,
         /// What is wrong.
         detail: String,
+        /// The line that fixes it, where there is one.
+        hint: Option<String>,
     },
     /// Another kind of document, or another version.
     #[error("the document is `{}`, not `{}`", .found.escape_debug(), .kind.schema())]
@@ -156,11 +158,19 @@ impl DocumentError {
         )
     }
 
+    /// With the line that fixes a wrong member, which only whoever knows the members can tell.
+    #[must_use]
+    pub fn or_hint(mut self, known: impl FnOnce() -> Option<String>) -> Self {
+        if let Self::Shape { hint: hint @ None, .. } = &mut self {
+            *hint = known();
+        }
+        self
+    }
+
     fn code_and_hint(&self) -> (Code, Option<String>) {
         match self {
-            Self::TooLarge { .. } | Self::Json { .. } | Self::Shape { .. } | Self::WrongKind { .. } => {
-                (Code::DocumentInvalid, None)
-            }
+            Self::Shape { hint, .. } => (Code::DocumentInvalid, hint.clone()),
+            Self::TooLarge { .. } | Self::Json { .. } | Self::WrongKind { .. } => (Code::DocumentInvalid, None),
             Self::Unsigned { kind } => (
                 Code::SignatureInvalid,
                 Some(match kind {
