@@ -1,11 +1,14 @@
 //! Why something is not admitted, or not found, and the line that helps.
 
 use aral_contract::{CapabilityId, Code, Digest, Failure, KeyId};
-use semver::{Version, VersionReq};
+use semver::{Op, Version, VersionReq};
 
 use super::REGISTERED_MAX;
 use crate::imports::split_version;
 use crate::manifest::Shape;
+
+/// How to see what there is.
+const LIST: &str = "list what there is: `aral explain`";
 
 /// Why a component or a manifest is not admitted, or a capability not found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -128,10 +131,28 @@ impl From<RegistryError> for Failure {
             RegistryError::Full | RegistryError::FullOfBytes { .. } | RegistryError::FullOfKept(_) => {
                 (Code::Unavailable, "remove capabilities that nobody calls".to_owned())
             }
-            RegistryError::Unknown { .. } | RegistryError::UnknownVersion { .. } => {
-                (Code::CapabilityUnknown, "list what there is: `aral explain`".to_owned())
-            }
+            RegistryError::UnknownVersion { id, wanted, known } => (
+                Code::CapabilityUnknown,
+                compatible(id, wanted, known).unwrap_or_else(|| LIST.to_owned()),
+            ),
+            RegistryError::Unknown { .. } => (Code::CapabilityUnknown, LIST.to_owned()),
         };
         Self::new(code, error.to_string()).with_hint(hint)
     }
+}
+
+/// How to ask for the newest version that is compatible, where one version alone was asked for and a compatible one is there.
+fn compatible(id: &CapabilityId, wanted: &VersionReq, known: &[Version]) -> Option<String> {
+    let [one] = wanted.comparators.as_slice() else {
+        return None;
+    };
+    if one.op != Op::Exact {
+        return None;
+    }
+    let mut one = one.clone();
+    one.op = Op::Caret;
+    let wider = VersionReq { comparators: vec![one] };
+    let is_there = known.iter().any(|version| wider.matches(version));
+    is_there
+        .then(|| format!("a whole version is that one alone; `{id}@{wider}` is the newest that is compatible with it"))
 }

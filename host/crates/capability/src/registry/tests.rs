@@ -96,6 +96,19 @@ fn versions_stand_side_by_side_and_the_newest_that_matches_is_found() {
     assert!(find(Some("^3")).unwrap_err().starts_with(
         "capability.unknown: there is no version `^3` of `probe`: there is 0.9.0, 1.2.0, 1.10.0, 2.0.0-beta"
     ));
+    for (wanted, hint) in [
+        ("=1.0.0", "`probe@^1.0.0` is the newest that is compatible with it"),
+        ("=0.8.0", "list what there is"),
+        ("=3.0.0", "list what there is"),
+        ("=1.11.0", "list what there is"),
+        ("^3", "list what there is"),
+    ] {
+        let told = find(Some(wanted));
+        assert!(
+            told.as_ref().is_err_and(|told| told.contains(hint)),
+            "{wanted}: {told:?}"
+        );
+    }
     let failure = registry.find(&"other".parse().unwrap(), None).unwrap_err();
     assert_eq!(
         (failure.code, failure.message.as_str()),
