@@ -43,6 +43,7 @@ pub(crate) struct CallRecord {
     host_calls: Option<HostCalls>,
     running: Option<Running>,
     ran: AtomicBool,
+    guest_ended: AtomicBool,
     /// Until when somebody waits for it; none: as long as its limits allow.
     pub(crate) until: Option<Instant>,
     /// Operations on the store that it may begin besides those under way.
@@ -78,6 +79,7 @@ impl CallRecord {
             host_calls,
             running,
             ran: AtomicBool::new(false),
+            guest_ended: AtomicBool::new(false),
             until,
             store_operations: Arc::new(Semaphore::new(STORE_OPERATIONS_PER_CALL_MAX)),
             started: frame.services.clock.elapsed(),
@@ -137,6 +139,16 @@ impl CallRecord {
     /// Whether it came to that.
     pub(crate) fn ran(&self) -> bool {
         self.ran.load(Ordering::Relaxed)
+    }
+
+    /// The guest has ended: what it left unfinished stays so. To be said before that is let go of.
+    pub(crate) fn end_guest(&self) {
+        self.guest_ended.store(true, Ordering::Release);
+    }
+
+    /// Whether it has. Whoever finds that something was let go of then finds this, too.
+    pub(crate) fn has_guest_ended(&self) -> bool {
+        self.guest_ended.load(Ordering::Acquire)
     }
 
     /// A host function lets something through, and has not done it yet.

@@ -73,10 +73,18 @@ impl State {
     /// Closes the files of a guest that has ended, also those that it kept open: some file systems write only then what was
     /// written before, and show it to others.
     pub(crate) async fn close_files(&mut self) {
+        self.call.end_guest();
         if let Some(files) = &self.files {
             self.table = ResourceTable::new();
             files.close().await;
         }
+    }
+}
+
+impl Drop for State {
+    /// Before the table lets go of the bodies of requests that the guest did not finish.
+    fn drop(&mut self) {
+        self.call.end_guest();
     }
 }
 

@@ -2,6 +2,7 @@
 //! ends the exchange, however slowly it drips.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use wasmtime_wasi_http::{Error, WasiBody};
+
+use crate::call::CallRecord;
 
 /// Counts bytes up to a limit.
 #[derive(Debug)]
@@ -43,17 +46,19 @@ impl Allowance {
     }
 }
 
-/// What a guest sends, up to a limit.
+/// What a guest sends, up to a limit. It is whole only if the guest says so.
 pub(super) struct RequestBody {
     inner: WasiBody,
     allowance: Allowance,
+    call: Arc<CallRecord>,
 }
 
 impl RequestBody {
-    pub(super) fn new(inner: WasiBody, bytes_max: u64) -> Self {
+    pub(super) fn new(inner: WasiBody, call: &Arc<CallRecord>) -> Self {
         Self {
             inner,
-            allowance: Allowance::new(bytes_max),
+            allowance: Allowance::new(call.frame.grant.limits.http_request_bytes),
+            call: Arc::clone(call),
         }
     }
 }
@@ -68,6 +73,9 @@ impl Body for RequestBody {
             Some(Ok(frame)) if !self.allowance.take(&frame) => {
                 Some(Err(Error::HttpRequestBodySize(Some(self.allowance.limit))))
             }
+            // The library ends a body that went with its guest like one that the guest finished. The server would take a part for
+            // the whole; after an error it gets no end.
+            None if self.call.has_guest_ended() => Some(Err(Error::HttpProtocolError)),
             other => other,
         })
     }

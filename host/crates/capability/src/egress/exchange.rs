@@ -102,7 +102,7 @@ fn no_later(end: Instant, wait: Option<Duration>) -> Instant {
 
 /// Sends a request that the grant covers, with the secrets that were fetched for it, and waits for the head of the response.
 pub(super) async fn exchange(
-    call: &CallRecord,
+    call: &Arc<CallRecord>,
     origin: &Origin,
     request: Request<WasiBody>,
     options: Option<RequestOptions>,
@@ -125,7 +125,7 @@ pub(super) async fn exchange(
         other => other,
     };
     let stream = connect::connect(&egress.tls, origin, &addresses, deadlines.connected).await?;
-    let mut request = prepare(request, origin, limits.http_request_bytes)?;
+    let mut request = prepare(request, origin, call)?;
     trace.fill(request.headers_mut());
     let carried = injection.map(|injection| {
         injection.fill(request.headers_mut());
@@ -157,7 +157,7 @@ fn without_echoes(response: Response<WasiBody>, carried: &Carried) -> Result<Res
 }
 
 /// The request as it goes out: origin form, with a Host that comes from the checked origin alone.
-fn prepare(request: Request<WasiBody>, origin: &Origin, bytes_max: u64) -> Result<Request<RequestBody>, Error> {
+fn prepare(request: Request<WasiBody>, origin: &Origin, call: &Arc<CallRecord>) -> Result<Request<RequestBody>, Error> {
     let (mut parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     parts.uri = Uri::builder()
@@ -173,7 +173,7 @@ fn prepare(request: Request<WasiBody>, origin: &Origin, bytes_max: u64) -> Resul
     parts
         .headers
         .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    Ok(Request::from_parts(parts, RequestBody::new(body, bytes_max)))
+    Ok(Request::from_parts(parts, RequestBody::new(body, call)))
 }
 
 async fn send(
@@ -239,12 +239,18 @@ fn error_of(error: hyper::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use http_body_util::{BodyExt as _, Empty};
+    use serde_json::json;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::time::{advance, sleep};
+    use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
 
     use super::*;
+    use crate::bound::stdio::StandardStreams;
     use crate::places::Places;
+    use crate::state::State;
+    use crate::testing::{self, Trial};
 
     #[tokio::test(start_paused = true)]
     async fn the_wait_for_the_first_byte_begins_when_the_connection_is_there() {
@@ -257,6 +263,7 @@ mod tests {
             ..RequestOptions::default()
         };
         let origin: Origin = "http://a.example".parse().unwrap();
+        let Trial { call, .. } = Trial::new(testing::grant(json!({}), Limits::default(), &[]));
         for (answered_after, connected_after, arrives) in [(1, 5, true), (3, 0, false), (1, 60, false)] {
             let deadlines = Deadlines::new(&limits, Some(options));
             advance(Duration::from_secs(connected_after)).await;
@@ -269,9 +276,64 @@ mod tests {
             });
             let place = Places::new(1, 1).take_now(&"tester".parse().unwrap()).unwrap();
             let body: WasiBody = Empty::new().map_err(|never| match never {}).boxed_unsync();
-            let request = prepare(Request::new(body), &origin, 0).unwrap();
+            let request = prepare(Request::new(body), &origin, &call).unwrap();
             let sent = send(Box::new(client), request, &deadlines, place).await;
             assert_eq!(sent.is_ok(), arrives, "{answered_after} {connected_after}");
+        }
+    }
+
+    /// How a guest leaves the body of a request.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Left {
+        Finished,
+        WithItsState,
+        WithItsFiles,
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_a_guest_left_unfinished_reaches_no_server_as_a_whole_one() {
+        let origin: Origin = "http://a.example".parse().unwrap();
+        for left in [Left::Finished, Left::WithItsState, Left::WithItsFiles] {
+            let Trial { call, .. } = Trial::new(testing::grant(json!({}), Limits::default(), &[]));
+            let mut state = State::new(Arc::clone(&call), StandardStreams::Log);
+            let (mut body, sent) = HostOutgoingBody::new(StreamContext::Request, None, 1, 4096);
+            let mut stream = body.take_output_stream().unwrap();
+            stream.write(Bytes::from_static(b"half")).unwrap();
+            let request = prepare(Request::post("/").body(sent).unwrap(), &origin, &call).unwrap();
+            if left == Left::Finished {
+                drop(stream);
+                body.finish(None).unwrap();
+            } else {
+                // In the order in which a guest makes them.
+                let _body = state.table.push(body).unwrap();
+                let _stream = state.table.push(stream).unwrap();
+            }
+            match left {
+                Left::Finished => {}
+                Left::WithItsState => drop(state),
+                Left::WithItsFiles => {
+                    let _files = state.files();
+                    state.close_files().await;
+                }
+            }
+            let (client, mut server) = tokio::io::duplex(4096);
+            let server = tokio::spawn(async move {
+                let mut seen = Vec::new();
+                while !seen.ends_with(b"0\r\n\r\n") && server.read_buf(&mut seen).await.unwrap() > 0 {}
+                // Whoever asked may be gone.
+                let _ = server.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
+                String::from_utf8(seen).unwrap()
+            });
+            let place = Places::new(1, 1).take_now(&"tester".parse().unwrap()).unwrap();
+            let deadlines = Deadlines::new(&Limits::default(), None);
+            let is_answered = send(Box::new(client), request, &deadlines, place).await.is_ok();
+            let seen = server.await.unwrap();
+            let is_whole = seen.ends_with("\r\n4\r\nhalf\r\n0\r\n\r\n");
+            assert_eq!(
+                (is_answered, is_whole),
+                (left == Left::Finished, left == Left::Finished),
+                "{left:?}: {seen}"
+            );
         }
     }
 }
