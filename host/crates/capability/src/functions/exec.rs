@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::process::Child;
 use tokio::time::{Instant, timeout_at};
 use tracing::Instrument as _;
+use wasmtime_wasi::runtime::spawn;
 
 use super::{beyond, denied, held_back};
 use crate::bindings::aral::capability::exec::{Host, Output, Status};
@@ -134,9 +135,15 @@ impl Host for State {
         }
         self.call.allowed(Permission::Exec, &program);
         let span = self.call.span(Permission::Exec);
-        let (programs, persona) = (&self.call.frame.services.programs, &grant.persona);
-        let running = run(programs, persona, &program, &arguments, &stdin, &grant.limits);
-        Ok(running.instrument(span).await)
+        let frame = Arc::clone(&self.call.frame);
+        let running = async move {
+            let (programs, grant) = (&frame.services.programs, &frame.grant);
+            run(programs, &grant.persona, &program, &arguments, &stdin, &grant.limits).await
+        };
+        // A task of its own, which ends with this future: a guest that stands for the log is asked for nothing, and its program goes on
+        // all the same, has a deadline, and needs somebody who reads what it writes.
+        let mut running = spawn(running.instrument(span));
+        Ok((&mut *running).await?)
     }
 }
 

@@ -219,12 +219,63 @@ async fn the_whole_group_dies_at_the_deadline() {
     assert_gone("61.0625", started).await;
 }
 
+/// Of a call that may run the shell with these arguments.
+fn granted(arguments: &[&str], limits: Limits) -> State {
+    let permissions = json!({ "exec": { "programs": [{ "path": "/bin/sh", "args": arguments }] } });
+    let Trial { call, .. } = Trial::new(testing::grant(permissions, limits, &[]));
+    State::new(call, StandardStreams::Log)
+}
+
+/// Places for programs that `tester` could have now.
+fn places_left(programs: &Programs) -> usize {
+    programs.0.left(&"tester".parse().unwrap()).0
+}
+
+#[tokio::test]
+async fn the_group_dies_at_the_deadline_although_its_guest_stands() {
+    let started = Instant::now();
+    let script = ["-c", "sleep 65.0625 & sleep 65.0625"];
+    let mut state = granted(&script, limits(300, 1000));
+    let programs = state.call.frame.services.programs.clone();
+    let all = places_left(&programs);
+    let mut call = pin!(Host::run(&mut state, "/bin/sh".to_owned(), texts(&script), Vec::new()));
+    // From here on the guest is asked for nothing.
+    assert!(futures::poll!(call.as_mut()).is_pending());
+    tokio::task::yield_now().await;
+    assert_eq!(places_left(&programs), all - 1, "it runs");
+    while places_left(&programs) < all {
+        assert!(started.elapsed() < HALF_OF_ITS_TIME, "nobody attends it");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_gone("65.0625", started).await;
+    let (kind, text) = told(call.await.unwrap());
+    assert!(kind == "limit" && text.contains("exec_ms"), "{text}");
+}
+
+#[tokio::test]
+async fn what_a_program_writes_is_read_although_its_guest_stands() {
+    let started = Instant::now();
+    // More than a pipe holds.
+    let script = ["-c", "head -c 300000 /dev/zero"];
+    let mut state = granted(&script, limits(60_000, 1 << 20));
+    let programs = state.call.frame.services.programs.clone();
+    let all = places_left(&programs);
+    let mut call = pin!(Host::run(&mut state, "/bin/sh".to_owned(), texts(&script), Vec::new()));
+    assert!(futures::poll!(call.as_mut()).is_pending());
+    tokio::task::yield_now().await;
+    while places_left(&programs) < all {
+        assert!(started.elapsed() < HALF_OF_ITS_TIME, "nobody reads it");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(call.await.unwrap().unwrap().stdout.len(), 300_000);
+}
+
 #[tokio::test]
 async fn the_group_dies_when_the_call_is_dropped() {
     let started = Instant::now();
-    let script = texts(&["-c", "sleep 62.0625 & sleep 62.0625"]);
-    let limits = limits(60_000, 1000);
-    let call = run("/bin/sh", &script, b"", &limits);
+    let script = ["-c", "sleep 62.0625 & sleep 62.0625"];
+    let mut state = granted(&script, limits(60_000, 1000));
+    let call = Host::run(&mut state, "/bin/sh".to_owned(), texts(&script), Vec::new());
     assert!(tokio::time::timeout(Duration::from_millis(300), call).await.is_err());
     assert_gone("62.0625", started).await;
 }
