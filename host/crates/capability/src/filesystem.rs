@@ -238,9 +238,12 @@ impl Files {
         self.work.held().used() < OPEN_FILES_MAX
     }
 
-    /// Closes what nobody has any more, in a turn like everything else. If nobody waits for that any longer, it is closed when this
-    /// is dropped.
+    /// Writes what streams that are gone have left, and closes what nobody has any more, in turns like everything else. If nobody waits
+    /// for that any longer, it is written no more, and closed when this is dropped.
     pub(crate) async fn close(&self) {
+        for unfinished in self.work.take_unfinished() {
+            unfinished.write(&self.work).await;
+        }
         if !self.work.held().is_empty() {
             // Each turn begins with that.
             let _closed = self.work.run(|| ()).await;
@@ -298,6 +301,8 @@ impl Drop for Files {
     /// Closes what is still open, in a turn like everything else and without anybody who waits for it: the call was cut off. Handles
     /// and streams have gone before, and a thread that is still at a file closes it itself.
     fn drop(&mut self) {
+        // While the files are held: to let go of what is not written any more closes none of them here.
+        drop(self.work.take_unfinished());
         let held = self.work.held().end();
         if held.is_empty() {
             return;

@@ -70,8 +70,8 @@ impl State {
         FilesView::new(&mut self.folders, &mut self.table, files)
     }
 
-    /// Closes the files of a guest that has ended, also those that it kept open: some file systems write only then what was
-    /// written before, and show it to others.
+    /// Closes the files of a guest that has ended, also those that it kept open, once all that its streams took is written: some file
+    /// systems write only then what was written before, and show it to others.
     pub(crate) async fn close_files(&mut self) {
         self.call.end_guest();
         if let Some(files) = &self.files {

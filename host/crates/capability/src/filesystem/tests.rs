@@ -1032,6 +1032,48 @@ fn files_that_nobody_waits_for_any_more_are_closed_there_too() {
     });
 }
 
+#[test]
+fn what_a_guest_did_not_wait_for_is_written_before_its_files_are_closed_unless_the_call_was_cut_off() {
+    for (has_turn, is_cut_off) in [(true, false), (false, false), (true, true), (false, true)] {
+        one_thread().block_on(async {
+            let mut world = World::new(100, 10);
+            let path = world.path("out/new");
+            let file = world.open("/out", "new", CREATE, WRITE).await.unwrap();
+            let open = watched(&mut world, &file);
+            let stream = world.view().write_via_stream(file, 0).unwrap();
+            // The disk does not answer.
+            let (disk, slow) = std::sync::mpsc::channel::<()>();
+            let held = tokio::task::spawn_blocking(move || slow.recv().is_err());
+            let turns = std::iter::from_fn(|| world.files.work.turn_now());
+            let turns: Vec<_> = turns.take(if has_turn { 0 } else { 100 }).collect();
+            let stream = world.table.get_mut(&stream).unwrap();
+            stream.write(Bytes::from_static(b"hello")).unwrap();
+            // The guest ends.
+            let World { table, files, .. } = world;
+            drop(table);
+            if is_cut_off {
+                drop(files);
+                assert!(open.strong_count() > 0, "not closed here");
+                assert!(has_turn || open.strong_count() == 1, "nor anywhere but with the rest");
+                drop(turns);
+                tokio::task::yield_now().await;
+                drop(disk);
+                assert!(held.await.unwrap());
+                tokio::task::spawn_blocking(|| ()).await.unwrap();
+            } else {
+                let mut closed = std::pin::pin!(files.close());
+                assert!(closed.as_mut().now_or_never().is_none());
+                drop((turns, disk));
+                closed.await;
+                assert!(held.await.unwrap());
+            }
+            assert_eq!(open.strong_count(), 0);
+            let expected = if is_cut_off { "" } else { "hello" };
+            assert_eq!(fs::read_to_string(path).unwrap(), expected, "{has_turn}");
+        });
+    }
+}
+
 #[tokio::test]
 async fn what_a_guest_lets_go_of_is_closed_before_it_gets_anything_else() {
     let mut world = World::new(0, 0);

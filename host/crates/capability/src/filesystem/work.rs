@@ -1,7 +1,7 @@
 //! How much is done with files, and open, at once: each thing that may wait for a disk takes a thread that may block, and each
 //! file or folder that is open a descriptor, of which a call, a persona and all guests together have only so many.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aral_contract::{Code, Failure, PersonaId};
 use aral_runtime::process::OPEN_FILES_MAX_DEFAULT;
@@ -10,6 +10,7 @@ use wasmtime_wasi::p2::{FsError, FsResult};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn_blocking};
 
 use super::held::Held;
+use super::writing::Unfinished;
 use crate::places::{Place, Places};
 
 /// Things that all guests together do with files at once: a quarter of the threads that tokio has by itself for what may block.
@@ -110,7 +111,6 @@ fn part(descriptors: u64, one_in: u64) -> usize {
 }
 
 /// What one call does with files.
-#[derive(Debug)]
 pub(super) struct Work {
     own: Arc<Semaphore>,
     all: FileWork,
@@ -120,6 +120,7 @@ pub(super) struct Work {
     pub(super) reading: Arc<()>,
     /// The same of streams into files.
     pub(super) writing: Arc<()>,
+    unfinished: Mutex<Vec<Unfinished>>,
 }
 
 /// The right to one thread, until it is dropped.
@@ -140,7 +141,19 @@ impl Work {
             held: Arc::default(),
             reading: Arc::default(),
             writing: Arc::default(),
+            unfinished: Mutex::default(),
         }
+    }
+
+    /// A stream is gone before this was written: one more for [`Self::take_unfinished`].
+    pub(super) fn leave(&self, unfinished: Unfinished) {
+        let mut all = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        all.push(unfinished);
+    }
+
+    /// All that streams which are gone have left to be written. It is written by whoever takes it, or not at all.
+    pub(super) fn take_unfinished(&self) -> Vec<Unfinished> {
+        std::mem::take(&mut *self.unfinished.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What the call has open.

@@ -206,6 +206,40 @@ impl WriteStream {
     }
 }
 
+/// What a stream took from a guest that ended before it was written, and without waiting for that.
+pub(super) enum Unfinished {
+    /// It had no turn: where it goes, from which offset on in bytes.
+    Given(Bytes, Arc<Target>, Option<u64>),
+    /// A thread is at it, or will be.
+    Writing(AbortOnDropJoinHandle<Result<u64, Unwritten>>),
+}
+
+impl Unfinished {
+    /// Sees to it that it is written. If that fails, there is no guest any more to hear of it.
+    pub(super) async fn write(self, work: &Work) {
+        match self {
+            Self::Given(bytes, target, offset) => {
+                let _written = work.run(move || target.write_all(&bytes, offset)).await;
+            }
+            Self::Writing(mut write) => {
+                let _written = (&mut *write).await;
+            }
+        }
+    }
+}
+
+impl Drop for WriteStream {
+    /// A guest that drops its streams has waited; what one that ended leaves is written before its files are closed.
+    fn drop(&mut self) {
+        let unfinished = match std::mem::replace(&mut self.state, State::Closed) {
+            State::Given(bytes) => Unfinished::Given(bytes, Arc::clone(&self.target), self.offset),
+            State::Writing(write) => Unfinished::Writing(write),
+            State::Idle | State::Failed(_) | State::Closed => return,
+        };
+        self.work.leave(unfinished);
+    }
+}
+
 #[async_trait]
 impl Pollable for WriteStream {
     /// Who stops waiting may wait again.
