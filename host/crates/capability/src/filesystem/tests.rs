@@ -647,6 +647,30 @@ async fn new_files_and_folders_are_paid_for() {
 }
 
 #[tokio::test]
+async fn a_folder_that_is_there_needs_no_file_of_the_quota() {
+    let mut world = World::new(100, 0);
+    fs::create_dir(world.path("out/sub")).unwrap();
+    let folder = world.preopen("/out");
+    for (path, expected, denials) in [
+        ("sub", ErrorCode::Exist, 0),
+        // What it leads to does not count.
+        ("leak", ErrorCode::Exist, 0),
+        ("old.txt/new", ErrorCode::NotDirectory, 0),
+        ("leak/new", ErrorCode::NotPermitted, 1),
+        ("new", ErrorCode::Quota, 1),
+    ] {
+        let denied = |kept: &Kept| {
+            let calls = kept.host_calls().into_iter();
+            calls.filter(|(_, _, reason)| reason.is_some()).count()
+        };
+        let before = denied(&world.kept);
+        let made = world.view().create_directory_at(again(&folder), path.into()).await;
+        assert_eq!(code(made.unwrap_err()), expected, "{path}");
+        assert_eq!(denied(&world.kept) - before, denials, "{path}");
+    }
+}
+
+#[tokio::test]
 async fn links_are_never_made_and_nothing_moves_between_folders() {
     let folder = lay_out();
     let mut scopes = scopes(folder.path(), 1000, 10);

@@ -145,7 +145,19 @@ impl HostDescriptor for FilesView<'_> {
 
     async fn create_directory_at(&mut self, handle: Handle, path: String) -> FsResult<()> {
         let (place, quota) = self.may_write(&handle, &path)?;
-        quota.take_file().map_err(|_| self.over_quota(&place, "files_max"))?;
+        if quota.take_file().is_err() {
+            // What is there needs no file: programs make a folder to be sure of it, and that is no attempt on the quota.
+            let looked = self.ask_at(&handle, &place, move |wasi, handle| {
+                in_tokio(wasi.stat_at(handle, PathFlags::empty(), path))
+            });
+            return Err(match looked.await {
+                Ok(_) => ErrorCode::Exist.into(),
+                Err(error) if matches!(error.downcast_ref(), Some(ErrorCode::NoEntry)) => {
+                    self.over_quota(&place, "files_max")
+                }
+                Err(error) => error,
+            });
+        }
         let created = self
             .ask_at(&handle, &place, move |wasi, handle| {
                 in_tokio(wasi.create_directory_at(handle, path))
