@@ -114,7 +114,7 @@ fn check_guest_paths(permissions: &Permissions) -> Result<(), ManifestError> {
 }
 
 /// No folder that is written to may lie in another one: what a call may write there would be several times what the policy lets
-/// it write below one folder.
+/// it write below one folder. By their names: a manifest does not know what an operator's links lead to.
 fn check_written_paths(permissions: &Permissions) -> Result<(), ManifestError> {
     let write = permissions.file_write.iter().flat_map(|scope| &scope.paths);
     match overlap(write.map(|path| &path.host)) {
