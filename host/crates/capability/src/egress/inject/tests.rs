@@ -258,18 +258,25 @@ fn a_host_that_the_manifest_asks_for_is_denied_with_whoever_gives_less() {
 #[tokio::test]
 async fn clear_text_goes_to_this_machine_alone() {
     let listener = echoing().await;
-    let names = NameServer::start(&[("here.test", &["127.0.0.1"]), ("there.test", &["10.0.0.1"])]).await;
+    let names = NameServer::start(&[
+        ("here.test", &["127.0.0.1"]),
+        ("there.test", &["10.0.0.1"]),
+        ("both.test", &["127.0.0.1", "10.0.0.1"]),
+    ])
+    .await;
     let options = || EgressOptions {
         nameservers: vec![names.address()],
         ..EgressOptions::default()
     };
-    let origins = ["here.test", "there.test", "10.0.0.1"].map(|host| listener.origin("http", host));
+    let origins = ["here.test", "there.test", "10.0.0.1", "both.test"].map(|host| listener.origin("http", host));
     let hosts: Vec<&str> = origins.iter().map(String::as_str).collect();
     for (origin, clear, arrives) in [
         (hosts[0], Clear::Allowed, true),
         (hosts[0], Clear::Refused, false),
         (hosts[1], Clear::Allowed, false),
         (hosts[2], Clear::Allowed, false),
+        // Whoever answers for a name may add this machine to its own address.
+        (hosts[3], Clear::Allowed, false),
     ] {
         let mut fixture = fixture(&hosts, clear, Limits::default(), source(), options());
         let sent = fixture.send(vec![token(&hosts)], get(origin)).await;
