@@ -366,6 +366,45 @@ mod tests {
     }
 
     #[test]
+    fn what_a_guest_names_is_recorded_cut_off_and_cleaned() {
+        let Trial { call, kept } = Trial::new(testing::grant(json!({}), Limits::default(), &[]));
+        let named = format!("\u{1b}[2J{}", "x".repeat(2048));
+        call.denied(Permission::Exec, &named, "no");
+        call.allowed(Permission::Exec, &named);
+        let calls = kept.host_calls();
+        assert_eq!(calls.len(), 2);
+        for (_, target, _) in calls {
+            assert!(target.starts_with("\\u{1b}[2Jx") && target.ends_with("x…"), "{target}");
+            assert_eq!(target.len(), 1024 + '…'.len_utf8());
+        }
+    }
+
+    /// Takes every span.
+    struct Spans;
+
+    impl tracing::Subscriber for Spans {
+        fn enabled(&self, _metadata: &tracing::Metadata<'_>) -> bool {
+            true
+        }
+        fn new_span(&self, _span: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+        fn record(&self, _span: &tracing::span::Id, _values: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _span: &tracing::span::Id, _follows: &tracing::span::Id) {}
+        fn event(&self, _event: &tracing::Event<'_>) {}
+        fn enter(&self, _span: &tracing::span::Id) {}
+        fn exit(&self, _span: &tracing::span::Id) {}
+    }
+
+    #[test]
+    fn the_first_host_functions_of_a_call_have_a_span_and_no_others() {
+        let Trial { call, .. } = Trial::new(testing::grant(json!({}), Limits::default(), &[]));
+        let has_span = |_: &u32| !call.span(Permission::Exec).is_none();
+        let taken: Vec<u32> = tracing::subscriber::with_default(Spans, || (0..130).filter(has_span).collect());
+        assert_eq!(taken, Vec::from_iter(0..128_u32));
+    }
+
+    #[test]
     fn texts_of_guests_cannot_steer_a_terminal() {
         assert_eq!(
             sanitised("a\u{1b}[2Jb\r\nc\u{202e}", 100),

@@ -237,4 +237,18 @@ mod tests {
         assert_eq!(kept.lines().len() as u64, lines_max);
         assert!(lines_max <= 1024);
     }
+
+    #[test]
+    fn a_line_without_an_end_is_logged_in_pieces_and_not_gathered() {
+        let Trial { call, kept } = Trial::new(testing::grant(json!({}), Limits::default(), &[]));
+        let log = LogStream::new(Arc::clone(&call), "info");
+        let mut stream = log.p2_stream();
+        for _ in 0..6 {
+            stream.write(Bytes::from(vec![b'x'; LOG_LINE_BYTES_MAX / 2])).unwrap();
+        }
+        stream.write(Bytes::from_static(b"rest")).unwrap();
+        assert_eq!(log.line.lock().unwrap().as_slice(), b"rest");
+        let lengths: Vec<usize> = kept.lines().iter().map(String::len).collect();
+        assert_eq!(lengths, [LOG_LINE_BYTES_MAX; 3]);
+    }
 }

@@ -354,6 +354,36 @@ fn a_component_that_nobody_has_any_more_is_not_kept() {
 }
 
 #[test]
+fn so_many_versions_are_registered_and_no_more() {
+    let bytes = component(Shape::Tool, &[]);
+    let of = |serial: u64, version: &str| signed(serial, versions(&bytes, &[version]));
+    let registry = Registry::default();
+    let (one, _) = admit(&registry, &of(1, "1.0.0"), &bytes).unwrap().remove(0);
+    // All but one. The same entry again: the schemas of so many would take long to compile.
+    let more = (1..4095).map(|patch| (Version::new(1, 0, patch), Arc::clone(&one)));
+    registry
+        .lock()
+        .capabilities
+        .get_mut(&one.entry.id)
+        .unwrap()
+        .extend(more);
+    assert_eq!(registry.list().len(), 4095);
+    admit(&registry, &of(2, "2.0.0"), &bytes).unwrap();
+    let expected = "host.unavailable: 4096 capabilities are registered: there is no room for more\n\
+                    hint: remove capabilities that nobody calls";
+    assert_eq!(admit(&registry, &of(3, "3.0.0"), &bytes).unwrap_err(), expected);
+    // What another registry admitted is one more, too.
+    let other = Registry::default();
+    admit(&other, &of(3, "3.0.0"), &bytes).unwrap();
+    assert_eq!(registry.adopt(&of(3, "3.0.0"), &other), Err(RegistryError::Full));
+    assert_eq!(registry.list().len(), 4096);
+    // What is there already is not counted again.
+    admit(&registry, &of(3, "2.0.0"), &bytes).unwrap();
+    assert!(registry.remove(&one.entry.id, &one.entry.version));
+    assert_eq!(registry.adopt(&of(3, "3.0.0"), &other), Ok(true));
+}
+
+#[test]
 fn the_components_of_all_capabilities_have_room_together() {
     let [one, two] = ["a", "b"].map(named);
     // Beside the bytes the names of imports and exports are kept.
