@@ -403,4 +403,22 @@ mod tests {
         assert!(ArgumentPattern::try_from("--n={integer}".to_owned()).is_err());
         assert!(pattern("{word}").includes(&pattern("HEAD")) && !pattern("HEAD").includes(&pattern("{word}")));
     }
+
+    #[test]
+    fn what_a_capability_chooses_has_the_length_and_the_characters_that_are_promised() {
+        let covers = |text: &str, argument: &str| {
+            let pattern = ArgumentPattern::try_from(text.to_owned()).unwrap();
+            pattern.covers(argument)
+        };
+        for (text, most) in [("{integer}", 18), ("{word}", 128), ("{path}", 4096)] {
+            assert!(covers(text, "7") && covers(text, &"7".repeat(most)), "{text}");
+            assert!(!covers(text, "") && !covers(text, &"7".repeat(most + 1)), "{text}");
+        }
+        // Programs run in `/`, which `.` would be.
+        assert!(!covers("{word}", "."));
+        assert!(covers("{word}", "a.b") && covers("{word}", ".a"));
+        for bad in ["a\nb", "a\0b", "a\u{85}b", "a//b", "a/", "..", "a/.."] {
+            assert!(!covers("{path}", bad), "{bad:?}");
+        }
+    }
 }

@@ -92,3 +92,49 @@ fn check_cost(scheme: &EncryptionScheme) -> Result<(), KeyError> {
     };
     if fits { Ok(()) } else { Err(KeyError::Cost) }
 }
+
+#[cfg(test)]
+mod tests {
+    use pkcs8::der::asn1::OctetStringRef;
+
+    use super::*;
+
+    const SALT: [u8; 16] = [1; 16];
+    const IV: [u8; 16] = [2; 16];
+
+    fn scrypt(log_n: u8, p: u32) -> EncryptionScheme {
+        EncryptionScheme::Pbes2(pbes2_params(log_n, 8, p, &SALT, IV).unwrap())
+    }
+
+    fn pbkdf2(rounds: u32) -> EncryptionScheme {
+        let params = pbes2::Parameters::generate_pbkdf2_sha256_aes256cbc(rounds, &SALT, IV);
+        EncryptionScheme::Pbes2(params.unwrap())
+    }
+
+    #[test]
+    fn a_key_may_cost_so_much_to_open_and_no_more() {
+        for (scheme, expected) in [
+            (scrypt(20, 1), Ok(())),
+            (scrypt(21, 1), Err(KeyError::Cost)),
+            (scrypt(20, 2), Err(KeyError::Cost)),
+            // More than a number holds.
+            (scrypt(50, 1 << 10), Err(KeyError::Cost)),
+            (pbkdf2(10_000_000), Ok(())),
+            (pbkdf2(10_000_001), Err(KeyError::Cost)),
+        ] {
+            assert_eq!(check_cost(&scheme), expected, "{scheme:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_asks_for_too_much_is_not_opened() {
+        let sealed = EncryptedPrivateKeyInfoRef {
+            encryption_algorithm: pbkdf2(10_000_001),
+            encrypted_data: OctetStringRef::new(&[0; 64]).unwrap(),
+        };
+        let document = SecretDocument::try_from(&sealed).unwrap();
+        let pem = document.to_pem(EncryptedPrivateKeyInfoRef::PEM_LABEL, LineEnding::LF);
+        let opened = PrivateKey::from_pem_with(&pem.unwrap(), b"a passphrase");
+        assert_eq!(opened.unwrap_err(), KeyError::Cost);
+    }
+}
