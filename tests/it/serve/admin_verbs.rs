@@ -299,6 +299,28 @@ fn keys_and_backups_go_over_the_socket() {
         .assert("no key", 2, &[]);
 }
 
+/// `{}` is no order to import, which is found once it was kept.
+#[test]
+fn a_backup_is_not_kept_where_the_disk_is_as_good_as_full() {
+    for (free_bytes_min, status, words) in [
+        (0, 400, "is not understood"),
+        (1_u64 << 60, 503, "bytes free, less than 1152921504606846976"),
+    ] {
+        let desk = desk();
+        desk.feed(&["memory", "put", "notes", "a"], VALUE.as_bytes())
+            .assert("put", 0, &[]);
+        desk.configure_more(|config| {
+            config.as_object_mut().expect("a table").remove("secrets");
+            config["memory"]["free_bytes_min"] = json!(free_bytes_min);
+        });
+        let _server = Server::start(&desk);
+        let socket = desk.path("state/admin.sock");
+        let (found, problem) = super::admin::over(&socket, "POST", "/v1/memory/import", "{}\n");
+        let detail = problem["detail"].as_str().expect("words");
+        assert!(found == status && detail.contains(words), "{found} {problem}");
+    }
+}
+
 #[test]
 fn a_server_with_another_store_is_not_taken_for_this_one() {
     let desk = desk();

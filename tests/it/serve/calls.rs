@@ -179,7 +179,13 @@ fn a_request_that_is_repeated_happens_once() {
             { "name": "other", "persona": "persona.json", "keys": [Digest::of(b"aral_other").to_string()] },
         ]);
     });
-    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    desk.component(&RUNTIME_ECHO_TOOL.bytes());
+    let entries = [ECHO, "another"].map(|id| {
+        let mut entry = setup::entry(RUNTIME_ECHO_TOOL);
+        entry["id"] = json!(id);
+        entry
+    });
+    desk.manifest(&entries);
     let server = Server::start(&desk);
     let mut wire = server.wire();
     let key = [("Idempotency-Key", "order-1")];
@@ -189,8 +195,16 @@ fn a_request_that_is_repeated_happens_once() {
     assert_eq!((again.status, again.body.as_str()), (200, "[1]"));
     assert_eq!(again.field("idempotency-replayed"), Some("true"));
     assert_eq!(again.field("aral-trace-id"), first.field("aral-trace-id"));
-    wire.invoke(ECHO, &key, "[2]")
-        .assert_problem("another request", 422, "request.conflict");
+    let versioned = format!("{ECHO}?version=%5E1");
+    for (case, call, input) in [
+        ("another input", ECHO, "[2]"),
+        ("another version", versioned.as_str(), "[1]"),
+        ("another capability", "another", "[1]"),
+    ] {
+        wire.invoke(call, &key, input)
+            .assert_problem(case, 422, "request.conflict");
+        assert_eq!(wire.invoke(call, &[], input).status, 200, "{case}");
+    }
     let other = [key[0], ("Authorization", "Bearer aral_other")];
     let others = wire.invoke(ECHO, &other, "[2]");
     assert_eq!(
@@ -209,6 +223,9 @@ fn a_request_that_is_repeated_happens_once() {
         wire.invoke(ECHO, &[("Idempotency-Key", bad)], "1")
             .assert_problem(bad, 400, "request.invalid");
     }
+    let two = [("Idempotency-Key", "two-1"), ("Idempotency-Key", "two-2")];
+    wire.invoke(ECHO, &two, "1")
+        .assert_problem("two keys", 400, "request.invalid");
 }
 
 #[test]

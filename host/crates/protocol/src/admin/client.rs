@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
-use super::BODY_BYTES_MAX;
+use super::{BODY_BYTES_MAX, is_ours};
 
 /// How long the server may take for the first byte of an answer that is there at once.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
@@ -48,6 +48,12 @@ pub fn pieces(pieces: impl Iterator<Item = std::io::Result<Bytes>> + Send + Sync
     StreamBody::new(futures::stream::iter(frames)).boxed()
 }
 
+/// Whether a process of this user is taken for the server: one of ours, of root, or of whoever owns the folder, and so decides who
+/// listens in it. Secrets go to nobody else.
+pub(super) fn is_believed(server: u32, own: u32, folder_owner: u32) -> bool {
+    is_ours(server, own) || server == folder_owner
+}
+
 impl AdminClient {
     /// Connects; none: no server of this socket runs.
     ///
@@ -61,8 +67,7 @@ impl AdminClient {
         stream.set_nonblocking(true).map_err(broken)?;
         let stream = UnixStream::from_std(stream).map_err(broken)?;
         let server = stream.peer_cred().map_err(broken)?.uid();
-        // Whoever owns the folder decides who listens in it; secrets go to nobody else.
-        if server != files::user() && server != 0 && server != folder_owner {
+        if !is_believed(server, files::user(), folder_owner) {
             return Err(Failure::new(
                 Code::Unavailable,
                 format!(

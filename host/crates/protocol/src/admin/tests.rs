@@ -213,3 +213,13 @@ fn processes_of_this_user_and_of_root_are_believed_and_no_others() {
     assert!(is_ours(1000, 1000) && is_ours(0, 1000) && is_ours(0, 0));
     assert!(!is_ours(1001, 1000) && !is_ours(1000, 0) && !is_ours(u32::MAX, 1000));
 }
+
+#[test]
+fn a_server_of_this_user_of_root_or_of_whoever_owns_the_folder_is_believed_and_no_other() {
+    use client::is_believed;
+    assert!(is_believed(1000, 1000, 0) && is_believed(1000, 1000, 998));
+    assert!(is_believed(0, 1000, 998) && is_believed(0, 1000, 1000));
+    assert!(is_believed(998, 1000, 998) && is_believed(998, 0, 998));
+    assert!(!is_believed(1001, 1000, 998) && !is_believed(1001, 1000, 0) && !is_believed(1001, 1000, 1000));
+    assert!(!is_believed(1001, 0, 0) && !is_believed(998, 1000, 0));
+}

@@ -754,6 +754,44 @@ async fn keys_are_fetched_kept_and_replaced() {
     assert_eq!(server.asked(), 3);
 }
 
+/// Spaces behind JSON are JSON, so that nothing but the length is wrong.
+#[tokio::test]
+async fn keys_that_are_longer_than_an_issuer_may_answer_are_not_taken() {
+    let one = Signer::new("one", TokenAlgorithm::EdDSA);
+    for (length, is_taken) in [(256 << 10, true), ((256 << 10) + 1, false)] {
+        let server = Server::start().await;
+        let mut answer = set(&[&one]);
+        answer.resize(length, b' ');
+        server.say("200 OK", &answer);
+        let all = issuers(options(server.place(), &[TokenAlgorithm::EdDSA]));
+        let taken = persona(&all, &one.token(|_| ())).await;
+        assert_eq!(taken.is_ok(), is_taken, "{length}: {taken:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_of_an_issuer_is_read_no_further_than_it_may_be_long() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let server = Server {
+        url: ServerUrl::parse(&format!("http://{}/jwks", listener.local_addr().unwrap())).unwrap(),
+        asked: Arc::default(),
+        answer: Arc::default(),
+    };
+    // Far more than the sockets on the way hold.
+    let length = 64 << 20;
+    let told = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _request = stream.read(&mut [0; 4096]).await;
+        let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b' '; length]).await
+    });
+    let one = Signer::new("one", TokenAlgorithm::EdDSA);
+    let all = issuers(options(server.place(), &[TokenAlgorithm::EdDSA]));
+    assert!(persona(&all, &one.token(|_| ())).await.is_err());
+    assert!(told.await.unwrap().is_err(), "all of it was read");
+}
+
 #[tokio::test]
 async fn an_issuer_that_answers_without_any_key_has_withdrawn_them_all() {
     let encrypts = {
