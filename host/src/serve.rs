@@ -38,7 +38,8 @@ impl Host {
     /// hand on it, the configuration is read again with a [`Reloader`] and not with [`Host::reload`].
     ///
     /// # Errors
-    /// `config.invalid` for settings that cannot be or an address that cannot be listened on, and as [`Host::session`] for
+    /// `config.invalid` for settings that cannot be, `host.unavailable` for an address that cannot be listened on now or a certificate
+    /// that is not in its time, and as [`Host::session`] for
     /// the persona of each caller; `persona.override` also for a newer issue of one that is there.
     pub async fn server(&self, config: &ServeConfig, personas: Personas) -> Result<Server, Failure> {
         let (options, parts) = self.server_parts(config, personas)?;
@@ -368,7 +369,12 @@ fn callers(opened: Vec<(CallerConfig, Session)>) -> Result<Callers, Failure> {
 }
 
 fn bind_failure(error: &BindError) -> Failure {
-    let failure = Failure::new(Code::ConfigInvalid, chain(error));
+    let code = if error.is_for_now() {
+        Code::Unavailable
+    } else {
+        Code::ConfigInvalid
+    };
+    let failure = Failure::new(code, chain(error));
     match error.hint() {
         Some(hint) => failure.with_hint(hint),
         None => failure,

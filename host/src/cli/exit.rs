@@ -44,7 +44,7 @@ Exit codes:
    5  a limit was hit: of the call, or of the agent for whom it is made
    6  the input was refused, or there is no such capability, persona, record or secret
    7  a document or a component was not admitted
-   8  a service that the call needs does not answer, or there is no room for what is written
+   8  a service does not answer, there is no room for what is written, or a server cannot listen
   10  diff: the new side may do more than the old one
   11  audit, memory check: the log, a receipt or a record is not as it was written
   12  memory export --salvage: records are missing from what was written";

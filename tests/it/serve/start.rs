@@ -216,7 +216,7 @@ fn a_port_that_is_taken_is_named() {
     let desk = desk(|config| config["serve"]["listener"][0]["address"] = json!(address));
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
     desk.aral(&["serve"])
-        .assert("taken", 2, &[&address, "another program listens there"]);
+        .assert("taken", 8, &[&address, "another program listens there"]);
 }
 
 #[test]

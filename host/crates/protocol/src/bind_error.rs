@@ -92,6 +92,16 @@ pub enum BindError {
 }
 
 impl BindError {
+    /// Whether the same configuration may do soon: somebody else has the address, or it is not there yet; or the certificate is not in
+    /// its time, and a program renews it.
+    pub fn is_for_now(&self) -> bool {
+        match self {
+            Self::Tls { source, .. } => matches!(**source, TlsError::Time { .. }),
+            Self::Listen { source, .. } => source.kind() != io::ErrorKind::PermissionDenied,
+            _ => false,
+        }
+    }
+
     /// The line that repairs it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -186,5 +196,33 @@ mod tests {
             source: io::Error::from(io::ErrorKind::AddrNotAvailable),
         };
         assert!(refused.hint().unwrap().contains("address = "), "{refused}");
+    }
+
+    #[test]
+    fn what_may_do_soon_is_told_from_what_somebody_has_to_change() {
+        let refused = |kind| BindError::Listen {
+            address: ([192, 0, 2, 1], 443).into(),
+            source: io::Error::from(kind),
+        };
+        for (kind, is_for_now) in [
+            (io::ErrorKind::AddrInUse, true),
+            (io::ErrorKind::AddrNotAvailable, true),
+            (io::ErrorKind::PermissionDenied, false),
+        ] {
+            assert_eq!(refused(kind).is_for_now(), is_for_now, "{kind}");
+        }
+        let tls = |source| BindError::Tls {
+            address: ([192, 0, 2, 1], 443).into(),
+            source: Box::new(source),
+        };
+        let over = TlsError::Time {
+            path: "chain.pem".into(),
+            from: "then".to_owned(),
+            to: "now".to_owned(),
+            begins: None,
+        };
+        assert!(tls(over).is_for_now());
+        assert!(!tls(TlsError::KeyKind { path: "key.pem".into() }).is_for_now());
+        assert!(!BindError::NoListener.is_for_now());
     }
 }

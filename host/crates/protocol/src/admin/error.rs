@@ -28,6 +28,18 @@ pub enum AdminError {
 }
 
 impl AdminError {
+    /// Whose fault it is. Another process may leave the place soon.
+    fn code(&self) -> Code {
+        match self {
+            Self::Socket(FilesError::Io { source, .. }) | Self::Listen { source, .. }
+                if source.kind() == std::io::ErrorKind::AddrInUse =>
+            {
+                Code::Unavailable
+            }
+            _ => Code::ConfigInvalid,
+        }
+    }
+
     /// The line that repairs it.
     pub fn hint(&self) -> Option<String> {
         match self {
@@ -60,10 +72,35 @@ impl From<AdminError> for Failure {
             words.push_str(&format!(": {error}"));
             cause = error.source();
         }
-        let failure = Self::new(Code::ConfigInvalid, words);
+        let failure = Self::new(error.code(), words);
         match error.hint() {
             Some(hint) => failure.with_hint(hint),
             None => failure,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_place_that_another_process_has_may_be_free_soon() {
+        let codes = |kind: io::ErrorKind| {
+            let socket = AdminError::Socket(FilesError::Io {
+                action: "make",
+                path: "/run/aral/admin.sock".into(),
+                source: kind.into(),
+            });
+            let port = AdminError::Listen {
+                address: ([127, 0, 0, 1], 9090).into(),
+                source: kind.into(),
+            };
+            [socket, port].map(|error| Failure::from(error).code)
+        };
+        assert_eq!(codes(io::ErrorKind::AddrInUse), [Code::Unavailable; 2]);
+        assert_eq!(codes(io::ErrorKind::PermissionDenied), [Code::ConfigInvalid; 2]);
     }
 }
