@@ -39,7 +39,9 @@ pub struct AuditLog {
     shared: Arc<Shared>,
     holds: Arc<Holds>,
     dir: Dir,
-    /// Records that were signed for when the log was opened.
+    /// Records that were there when the log was opened.
+    size_before: u64,
+    /// Those of them that were signed for.
     signed_before: u64,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Released when the process ends in whatever way.
@@ -213,6 +215,7 @@ impl AuditLog {
             shared,
             holds,
             dir,
+            size_before: size,
             signed_before,
             writer: Mutex::new(Some(thread)),
             _lock: lock,
@@ -228,6 +231,11 @@ impl AuditLog {
     /// Names the log. Its checkpoints say it, so that those of another log by the same key do not pass.
     pub fn id(&self) -> LogId {
         self.shared.log
+    }
+
+    /// How many records were there when it was opened.
+    pub(crate) fn size_before(&self) -> u64 {
+        self.size_before
     }
 
     /// How many records are on stable storage.

@@ -6,6 +6,8 @@ use aral_runtime::files::{self, FilesError};
 use cap_std::fs::Dir;
 use serde::{Deserialize, Serialize};
 
+use super::SinkName;
+use crate::AuditLog;
 use crate::segment::SegmentError;
 
 const POSITION_BYTES_MAX: u64 = 4096;
@@ -48,6 +50,20 @@ pub(super) fn read(dir: &Dir, name: &str, log: LogId) -> Result<Option<u64>, Pos
     match serde_json::from_slice::<Position>(&bytes) {
         Ok(position) if position.log == log => Ok(Some(position.next)),
         Ok(_) | Err(_) => Err(PositionError::Damaged { file }),
+    }
+}
+
+/// The same in a log that was opened. A position beyond what was in it then stood in a longer one: this is a copy, or was cut back, and
+/// other records get the numbers in between.
+pub(super) fn of(log: &AuditLog, name: &SinkName) -> Result<Option<u64>, PositionError> {
+    let (dir, id, end) = (log.dir(), log.id(), log.size_before());
+    match read(dir, name.as_str(), id)? {
+        Some(next) if next > end => {
+            tracing::error!(sink = %name, next, end, "the audit log ends before the position of this sink, which goes on at its end");
+            write(dir, name.as_str(), id, end)?;
+            Ok(Some(end))
+        }
+        stood => Ok(stood),
     }
 }
 

@@ -70,7 +70,7 @@ impl Shipper {
         let (dir, id) = (clone()?, log.id());
         // Held before the position is looked at, so that nothing goes in between.
         let hold = log.holds().add(0);
-        let stood = position::read(&dir, name.as_str(), id)?;
+        let stood = position::of(log, &name)?;
         let oldest = segment::list(&dir)?.first().map(|segment| segment.first);
         let next = stood.unwrap_or(0);
         let from = next.max(oldest.unwrap_or(0));
@@ -104,7 +104,7 @@ impl Shipper {
     /// For a sink that another process runs: what that has not delivered is not removed while the log is open, and the log of the
     /// host says so where that is more than the newest segment. One that was never at work needs nothing.
     pub fn elsewhere(log: &AuditLog, name: &SinkName) {
-        let needed = match position::read(log.dir(), name.as_str(), log.id()) {
+        let needed = match position::of(log, name) {
             Ok(None) => return,
             Ok(Some(needed)) => needed,
             Err(error) => {

@@ -742,6 +742,27 @@ async fn a_sink_holds_back_retention_until_it_has_delivered() {
     assert!(taken.iter().copied().eq(0..taken.len() as u64));
 }
 
+#[tokio::test]
+async fn a_sink_whose_position_is_beyond_the_end_of_the_log_goes_on_at_that_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(folder.path());
+    session(&options, 9).close().unwrap();
+    let log = open(&options);
+    let name: SinkName = "test".parse().unwrap();
+    // As in a folder that was copied while the sink delivered.
+    let write = || super::position::write(log.dir(), "test", log.id(), 15).unwrap();
+    write();
+    Shipper::elsewhere(&log, &name);
+    let stands = super::position::read(log.dir(), "test", log.id()).unwrap();
+    assert_eq!(stands, Some(10), "it is written down before the log grows");
+    write();
+    let exporter = Scripted::default();
+    let shipper = shipper(&log, exporter.clone());
+    log.close().unwrap();
+    shipper.run().await.unwrap();
+    assert_eq!(exporter.taken(), [10], "the record that says that the log was opened");
+}
+
 #[test]
 fn a_position_of_another_log_or_a_damaged_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -1109,9 +1130,9 @@ async fn that_retention_waits_for_a_sink_of_another_process_is_said() {
     assert_eq!(waits(&log), 0, "there is none, and never was");
     let sink = shipper(&log, Scripted::default());
     assert_eq!(waits(&log), 1, "it has delivered nothing");
-    log.end().unwrap();
+    log.close().unwrap();
     sink.run().await.unwrap();
-    assert_eq!(waits(&log), 0, "it has delivered everything");
+    assert_eq!(waits(&open(&options)), 0, "it has delivered everything");
 }
 
 #[test]
