@@ -154,6 +154,9 @@ fn the_unit_takes_nothing_away_that_the_server_needs() {
         assert_eq!(directive(name), None, "with {name}= a server does not work");
     }
     assert_eq!(directive("StateDirectoryMode"), Some("0700"));
+    assert!(UNIT.contains("\n#RuntimeDirectory=aral\n#RuntimeDirectoryMode=0700\n"));
+    // Where the page that names a socket has it.
+    assert!(CONFIGURATION.contains("socket = \"/run/aral/admin.sock\""));
     assert_eq!(directive("Type"), Some("notify"));
     // Else a program of a guest gets the signal that tells the server to end.
     assert_eq!(directive("KillMode"), Some("mixed"));
