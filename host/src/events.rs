@@ -143,7 +143,8 @@ fn changes_what_can_be_called(kind: &EventKind) -> bool {
     matches!(
         kind,
         EventKind::CapabilityRegistered { .. }
-            | EventKind::ConfigurationChanged { .. }
+            // A start has nothing before it, and nobody who knew anything else.
+            | EventKind::ConfigurationChanged { before: Some(_), .. }
             | EventKind::Lifecycle {
                 change: LifecycleChange::Withdrawn,
                 ..

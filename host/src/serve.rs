@@ -9,7 +9,7 @@ use aral_audit::receipt::ReceiptError;
 use aral_audit::{AuditEvent, Record};
 use aral_contract::failure::chain;
 use aral_contract::id::CallerName;
-use aral_contract::{Clock, Code, Failure, SecretValue};
+use aral_contract::{Clock, Code, EventKind, Failure, SecretValue};
 use aral_orchestration::Session;
 use aral_protocol::{
     BindError, Caller, Callers, CallersError, Check, Health, IssuerOptions, Issuers, KeysPlace, Receipts, RedisOptions,
@@ -44,7 +44,20 @@ impl Host {
     pub async fn server(&self, config: &ServeConfig, personas: Personas) -> Result<Server, Failure> {
         let (options, parts) = self.server_parts(config, personas)?;
         let bound = Server::bind(options, parts).await;
-        bound.map_err(|error| bind_failure(&error))
+        let server = bound.map_err(|error| bind_failure(&error))?;
+        // Their keys stand in files of their own, which may be others than at the last start.
+        for (subject, after) in [
+            ("trust", self.dispatcher().trust().digest()),
+            ("callers", config.callers_digest()),
+            ("issuers", config.issuers_digest()),
+        ] {
+            self.record(EventKind::ConfigurationChanged {
+                subject,
+                before: None,
+                after,
+            });
+        }
+        Ok(server)
     }
 
     /// Whether there could be one, also while one of another host listens at the same addresses. Needs a tokio runtime.

@@ -1436,21 +1436,55 @@ fn a_master_key_whose_file_does_not_answer_holds_up_no_configuration() {
     }
 }
 
-#[test]
-fn keys_of_callers_and_issuers_that_are_others_in_their_files_are_on_record() {
+/// One configuration of a caller and an issuer, whose keys stand in files of their own.
+fn keyed(lab: &Lab, kid: &str, signer: u8) -> Config {
     const JWKS: &str =
         r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"one","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
-    let lab = Lab::new();
-    let config = |kid: &str, signer: u8| {
-        lab.write("jwks.json", JWKS.replace("one", kid).as_bytes());
-        lab.write("caller.pub.pem", key(signer).public().to_pem().unwrap().as_bytes());
-        let serve = "[serve]\nresource = \"https://aral.example\"\n[[serve.listener]]\naddress = \"127.0.0.1:0\"\n\
+    lab.write("jwks.json", JWKS.replace("one", kid).as_bytes());
+    lab.write("caller.pub.pem", key(signer).public().to_pem().unwrap().as_bytes());
+    let serve = "[serve]\nresource = \"https://aral.example\"\n[[serve.listener]]\naddress = \"127.0.0.1:0\"\n\
                      [[serve.caller]]\nname = \"me\"\npersona = \"p.json\"\nsignature = \"required\"\n\
                      signature_keys = [\"caller.pub.pem\"]\n[[serve.issuer]]\nissuer = \"i\"\naudiences = [\"https://aral.example\"]\n\
                      algorithms = [\"EdDSA\"]\njwks_file = \"jwks.json\"\n[[serve.issuer.scope]]\nscope = \"s\"\npersona = \"p.json\"\n";
-        lab.config(&[], &[], serve)
+    lab.config(&[], &[], serve)
+}
+
+#[tokio::test]
+async fn a_server_that_starts_leaves_a_digest_of_those_who_may_call() {
+    let started = async |kid: &str, signer: u8| -> Vec<(&'static str, Digest)> {
+        let lab = Lab::new();
+        lab.persona("p.json", "p");
+        let config = keyed(&lab, kid, signer);
+        let host = lab.host(config.clone());
+        lab.events();
+        let _server = host
+            .server(config.serve.as_ref().unwrap(), Personas::Signed)
+            .await
+            .unwrap();
+        let events = lab.events().into_iter();
+        events
+            .filter_map(|event| match event {
+                EventKind::ConfigurationChanged { subject, after, .. } => Some((subject, after)),
+                _ => None,
+            })
+            .collect()
     };
-    let host = lab.host(config("one", 2));
+    let one = started("one", 2).await;
+    assert!(
+        one.iter()
+            .map(|(subject, _)| *subject)
+            .eq(["trust", "callers", "issuers"])
+    );
+    assert_eq!(started("one", 2).await, one);
+    let (issuer, caller) = (started("two", 2).await, started("one", 3).await);
+    assert!(issuer[..2] == one[..2] && issuer[2] != one[2], "{issuer:?}");
+    assert!(caller[1] != one[1] && caller[2] == one[2], "{caller:?}");
+}
+
+#[test]
+fn keys_of_callers_and_issuers_that_are_others_in_their_files_are_on_record() {
+    let lab = Lab::new();
+    let host = lab.host(keyed(&lab, "one", 2));
     let changed = || -> Vec<(&'static str, bool)> {
         let events = lab.events().into_iter();
         events
@@ -1469,7 +1503,7 @@ fn keys_of_callers_and_issuers_that_are_others_in_their_files_are_on_record() {
         ("two", 3, vec![("callers", true), file]),
         ("one", 2, vec![("callers", true), ("issuers", true), file]),
     ] {
-        host.reload(&config(kid, signer)).unwrap();
+        host.reload(&keyed(&lab, kid, signer)).unwrap();
         assert_eq!(changed(), expected, "{kid} {signer}");
     }
 }
