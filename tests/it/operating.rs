@@ -147,6 +147,26 @@ fn the_unit_has_what_the_page_says_of_it() {
     assert!(PAGE.contains(&format!("\nstate_dir = \"/var/lib/{folder}\"\n")));
 }
 
+#[test]
+fn a_look_of_doctor_runs_as_the_unit_runs_the_server() {
+    let mut lines = parts(true).flat_map(str::lines);
+    let line = lines
+        .find_map(|line| line.strip_prefix("# systemd-run "))
+        .expect("a line");
+    assert!(line.ends_with(" /usr/local/bin/aral --config /etc/aral/aral.toml doctor"));
+    let properties: Vec<&str> = line
+        .split(" -p ")
+        .skip(1)
+        .filter_map(|rest| rest.split(' ').next())
+        .collect();
+    assert!(properties.contains(&"User=aral") && properties.contains(&"ProtectSystem=strict"));
+    for property in properties {
+        // What the unit has as a folder of state, which systemd would give another mode here.
+        let is_state = property == "ReadWritePaths=/var/lib/aral";
+        assert!(is_state || UNIT.contains(property), "the unit has no `{property}`");
+    }
+}
+
 /// As the page says what comes of them.
 #[test]
 fn the_unit_takes_nothing_away_that_the_server_needs() {
