@@ -71,12 +71,12 @@ impl Audit {
         if let Some(key) = key {
             trust.add(key, &[Kind::Checkpoint]);
         }
-        let is_begun = AuditLog::check(&places.dir, places.head.as_deref(), &trust);
-        let is_begun = is_begun.map_err(|error| unopened(&error, places))?;
+        let log = AuditLog::check(&places.dir, places.head.as_deref(), &trust);
+        let log = log.map_err(|error| unopened(&error, places))?;
         if let Some(audit) = &config.audit {
-            sinks::check(audit, &config.outbound)?;
+            sinks::check(audit, &config.outbound, &places.dir, log)?;
         }
-        Ok(is_begun)
+        Ok(log.is_some())
     }
 
     fn open_at(

@@ -1,6 +1,7 @@
 //! The copies of the log that the operator wants: one thread that reads the log on and delivers. What it could not deliver
 //! when the host ends, the next host delivers.
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,17 +10,19 @@ use aral_audit::AuditLog;
 use aral_audit::sink::elastic::Elastic;
 use aral_audit::sink::otlp::Otlp;
 use aral_audit::sink::stream::Stream;
-use aral_audit::sink::{Exporter, PositionError, Shipper, SinkName, SinkStatus};
+use aral_audit::sink::{Exporter, PositionError, Shipper, SinkName, SinkStatus, check_position};
 use aral_contract::failure::chain;
-use aral_contract::{Code, Failure};
+use aral_contract::{Code, Failure, LogId};
 use aral_runtime::outbound::Outbound;
 use tokio::sync::{oneshot, watch};
 
 use super::transport::Https;
 use crate::config::audit::AuditConfig;
 
-/// The sink that writes to standard output.
+/// The sinks: to standard output, and to the two servers.
 const STDOUT: &str = "stdout";
+const ELASTIC_SINK: &str = "elasticsearch";
+const OTLP_SINK: &str = "otlp";
 /// The tables of the copies.
 const ELASTICSEARCH: &str = "[audit.elasticsearch]";
 const OTLP: &str = "[audit.otlp]";
@@ -137,13 +140,30 @@ fn wait(thread: &JoinHandle<()>) {
     }
 }
 
-/// Whether each copy can be made, as far as nobody is asked: its server, the certificates, and what is shown to it.
-pub(super) fn check(config: &AuditConfig, outbound: &Outbound) -> Result<(), Failure> {
+/// Whether each copy can be made, as far as nobody is asked: its server, the certificates, what is shown to it, and where it stands in the
+/// log of this folder.
+pub(super) fn check(
+    config: &AuditConfig,
+    outbound: &Outbound,
+    directory: &Path,
+    log: Option<LogId>,
+) -> Result<(), Failure> {
     let elastic = config.elasticsearch.iter().map(|copy| (ELASTICSEARCH, &copy.server));
     let otlp = config.otlp.iter().map(|copy| (OTLP, &copy.server));
     elastic
         .chain(otlp)
-        .try_for_each(|(table, server)| Https::check(server, table, outbound))
+        .try_for_each(|(table, server)| Https::check(server, table, outbound))?;
+    for (is_wanted, name) in [
+        (config.stdout || config.stdout_elsewhere, STDOUT),
+        (config.elasticsearch.is_some(), ELASTIC_SINK),
+        (config.otlp.is_some(), OTLP_SINK),
+    ] {
+        if is_wanted {
+            let name: SinkName = name.parse().map_err(Failure::internal)?;
+            check_position(directory, &name, log).map_err(|error| position(&error))?;
+        }
+    }
+    Ok(())
 }
 
 /// What a sink is called, and what delivers for it.
@@ -156,23 +176,26 @@ fn exporters(config: &AuditConfig, outbound: &Outbound) -> Result<Vec<Named>, Fa
     }
     if let Some(elastic) = &config.elasticsearch {
         let transport = Box::new(Https::new(&elastic.server, ELASTICSEARCH, outbound)?);
-        exporters.push((
-            "elasticsearch",
-            Box::new(Elastic::new(elastic.index.clone(), transport)),
-        ));
+        exporters.push((ELASTIC_SINK, Box::new(Elastic::new(elastic.index.clone(), transport))));
     }
     if let Some(otlp) = &config.otlp {
         let transport = Box::new(Https::new(&otlp.server, OTLP, outbound)?);
-        exporters.push(("otlp", Box::new(Otlp::new(otlp.service.clone(), transport))));
+        exporters.push((OTLP_SINK, Box::new(Otlp::new(otlp.service.clone(), transport))));
     }
     Ok(exporters)
 }
 
 fn position(error: &PositionError) -> Failure {
-    Failure::new(
+    let failure = Failure::new(
         Code::ConfigInvalid,
         format!("a sink of the audit log cannot go on: {}", chain(error)),
-    )
+    );
+    match error {
+        PositionError::Damaged { file } => failure.with_hint(format!(
+            "remove `{file}` from the folder of the log: the copy begins anew with the oldest record that is there"
+        )),
+        PositionError::Files(_) | PositionError::Segment(_) => failure,
+    }
 }
 
 #[cfg(test)]

@@ -111,6 +111,15 @@ fn cases() -> Vec<Case> {
             "[serve.rates.redis] password_file: `",
         ),
         (
+            "a copy that stands in no log",
+            Box::new(|desk| {
+                desk.write("audit/sink-otlp.json", b"{}");
+                desk.configure_more(|config| config["audit"]["otlp"] = json!({ "address": "http://127.0.0.1:1" }));
+            }),
+            2,
+            "`sink-otlp.json` is not the position of a sink in this log",
+        ),
+        (
             "a log where no folder can be made",
             line(|config| config["audit"]["dir"] = json!("/proc/aral/audit")),
             2,

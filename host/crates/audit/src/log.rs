@@ -101,12 +101,12 @@ impl AuditLog {
         Ok(!segment::list(&dir)?.is_empty())
     }
 
-    /// Whether there is a log in a folder. One that [`AuditLog::open`] would refuse is refused, as far as reading it shows. It changes nothing
+    /// The log in a folder; none: there is none. One that [`AuditLog::open`] would refuse is refused, as far as reading it shows. It changes nothing
     /// and works beside a process that has the log open. `head_file` is as in the options; `trust` has the key that signs checkpoints.
     ///
     /// # Errors
     /// As [`AuditLog::open`], but for a log that another process has open and for a disk that takes no writes.
-    pub fn check(directory: &Path, head_file: Option<&Path>, trust: &TrustStore) -> Result<bool, OpenError> {
+    pub fn check(directory: &Path, head_file: Option<&Path>, trust: &TrustStore) -> Result<Option<LogId>, OpenError> {
         // Before the log: a host that writes meanwhile has signed for no more than is read then.
         let kept = head_file.map(Keepsake::look).transpose()?;
         let head = kept.and_then(|kept| keepsake::head(&kept, trust).ok());

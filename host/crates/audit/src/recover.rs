@@ -131,15 +131,20 @@ pub(crate) fn recover(
     })
 }
 
-/// Whether there is a log in a folder, which it refuses if [`recover`] would. It changes nothing, so that another process may write to the
+/// The log in a folder, which it refuses if [`recover`] would; none: there is none. It changes nothing, so that another process may write to the
 /// log meanwhile: `head` was read before.
-pub(crate) fn check(directory: &Path, dir: &Dir, trust: &TrustStore, head: Option<&Head>) -> Result<bool, OpenError> {
+pub(crate) fn check(
+    directory: &Path,
+    dir: &Dir,
+    trust: &TrustStore,
+    head: Option<&Head>,
+) -> Result<Option<LogId>, OpenError> {
     let Some(newest) = newest(directory, dir, head)? else {
-        return Ok(false);
+        return Ok(None);
     };
     let End { log, found, .. } = end(dir, newest.first, Some(newest), trust)?;
     check_goes_on(directory, dir, log, &found, head, trust)?;
-    Ok(true)
+    Ok(Some(log))
 }
 
 /// The newest segment; none: there is no log, and this host did not sign for one.

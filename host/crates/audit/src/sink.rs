@@ -26,7 +26,7 @@ use crate::schema::Record;
 
 pub use doubted::{REFUSED_AGAIN_MAX, REFUSED_IN_A_ROW_MAX};
 pub use name::{SinkName, SinkNameError};
-pub use position::PositionError;
+pub use position::{PositionError, check_position};
 pub use shipper::{Shipper, SinkStatus};
 
 /// Most records that are delivered at once.

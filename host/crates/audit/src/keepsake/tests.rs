@@ -32,7 +32,8 @@ fn opened(options: &LogOptions) -> Option<OpenError> {
 }
 
 fn checked(options: &LogOptions) -> Result<bool, OpenError> {
-    AuditLog::check(&options.directory, options.head_file.as_deref(), &trust())
+    let log = AuditLog::check(&options.directory, options.head_file.as_deref(), &trust())?;
+    Ok(log.is_some())
 }
 
 fn refused(options: &LogOptions) -> bool {

@@ -1,6 +1,8 @@
 //! Where a sink stands, in a file beside the log. It is written after each delivery, so that after a crash a batch may be
 //! delivered again, and none is left out.
 
+use std::path::Path;
+
 use aral_contract::LogId;
 use aral_runtime::files::{self, FilesError};
 use cap_std::fs::Dir;
@@ -22,7 +24,7 @@ pub enum PositionError {
     #[error(transparent)]
     Segment(#[from] SegmentError),
     /// The file holds something else, or the position in another log.
-    #[error("`{file}` is not the position of a sink in this log; remove it to deliver everything again")]
+    #[error("`{file}` is not the position of a sink in this log")]
     Damaged {
         /// Which.
         file: String,
@@ -40,24 +42,32 @@ fn file(name: &str) -> String {
     format!("sink-{name}.json")
 }
 
-/// The next record to deliver; none: nothing was delivered yet.
-pub(super) fn read(dir: &Dir, name: &str, log: LogId) -> Result<Option<u64>, PositionError> {
+/// The next record to deliver; none: nothing was delivered yet. Of a log that was not begun there is no position.
+pub(super) fn read(dir: &Dir, name: &str, log: Option<LogId>) -> Result<Option<u64>, PositionError> {
     let file = file(name);
     let bytes = match files::read_capped(dir, &file, POSITION_BYTES_MAX) {
         Err(error) if error.is_not_found() => return Ok(None),
         other => other?,
     };
     match serde_json::from_slice::<Position>(&bytes) {
-        Ok(position) if position.log == log => Ok(Some(position.next)),
+        Ok(position) if Some(position.log) == log => Ok(Some(position.next)),
         Ok(_) | Err(_) => Err(PositionError::Damaged { file }),
     }
 }
 
-/// The same in a log that was opened. A position beyond what was in it then stood in a longer one: this is a copy, or was cut back, and
-/// other records get the numbers in between.
+/// Whether a sink could go on in the log of a folder; none: a host has to begin it. It changes nothing.
+///
+/// # Errors
+/// As [`Shipper::new`](super::Shipper::new), as far as reading the position shows it.
+pub fn check_position(directory: &Path, name: &SinkName, log: Option<LogId>) -> Result<(), PositionError> {
+    read(&files::open_root(directory)?, name.as_str(), log).map(drop)
+}
+
+/// The next record to deliver in a log that was opened. A position beyond what was in it then stood in a longer one: this is a copy, or was
+/// cut back, and other records get the numbers in between.
 pub(super) fn of(log: &AuditLog, name: &SinkName) -> Result<Option<u64>, PositionError> {
     let (dir, id, end) = (log.dir(), log.id(), log.size_before());
-    match read(dir, name.as_str(), id)? {
+    match read(dir, name.as_str(), Some(id))? {
         Some(next) if next > end => {
             tracing::error!(sink = %name, next, end, "the audit log ends before the position of this sink, which goes on at its end");
             write(dir, name.as_str(), id, end)?;

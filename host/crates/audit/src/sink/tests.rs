@@ -753,7 +753,7 @@ async fn a_sink_whose_position_is_beyond_the_end_of_the_log_goes_on_at_that_end(
     let write = || super::position::write(log.dir(), "test", log.id(), 15).unwrap();
     write();
     Shipper::elsewhere(&log, &name);
-    let stands = super::position::read(log.dir(), "test", log.id()).unwrap();
+    let stands = super::position::read(log.dir(), "test", Some(log.id())).unwrap();
     assert_eq!(stands, Some(10), "it is written down before the log grows");
     write();
     let exporter = Scripted::default();
@@ -773,9 +773,15 @@ fn a_position_of_another_log_or_a_damaged_one_is_refused() {
         br#"{"log":"00000000000000000000000000000000","next":3}"#,
     ] {
         aral_runtime::files::write_atomic(log.dir(), "sink-test.json", bad, 0o600).unwrap();
+        let check = |log| check_position(&folder.path().join("log"), &"test".parse().unwrap(), log);
+        assert!(check(Some(log.id())).is_err() && check(None).is_err());
         let error = Shipper::new(&log, "test".parse().unwrap(), Box::new(Scripted::default())).unwrap_err();
         assert!(error.to_string().contains("sink-test.json"), "{error}");
     }
+    super::position::write(log.dir(), "test", log.id(), 0).unwrap();
+    let check = |log| check_position(&folder.path().join("log"), &"test".parse().unwrap(), log);
+    check(Some(log.id())).unwrap();
+    assert!(check(None).is_err(), "the log that a host begins is another one");
     for bad in ["", "../lock", "A", "a b", &"a".repeat(65)] {
         assert!(bad.parse::<SinkName>().is_err(), "{bad}");
     }
