@@ -6,6 +6,7 @@ use std::io;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aral_host::environment;
@@ -14,9 +15,14 @@ use aral_runtime::clock;
 /// How long a manager may take to take a word. Stops one that reads nothing from holding the server.
 const TAKES_MAX: Duration = Duration::from_secs(1);
 
-/// Who is told; none: nobody.
+/// Who is told.
 #[derive(Debug)]
-pub(crate) struct Manager(Option<SocketAddr>);
+pub(crate) struct Manager {
+    /// None: nobody.
+    socket: Option<SocketAddr>,
+    /// It was told that the server ends. What still reads the configuration then does not make it ready again.
+    ends: AtomicBool,
+}
 
 impl Manager {
     /// The one that the environment names.
@@ -26,10 +32,14 @@ impl Manager {
 
     fn named(socket: Option<&OsStr>) -> Self {
         let found = socket.map(address).transpose();
-        Self(found.unwrap_or_else(|error| {
+        let socket = found.unwrap_or_else(|error| {
             tracing::warn!(%error, "no manager of services is told how the server stands: {}", environment::NOTIFY_SOCKET);
             None
-        }))
+        });
+        Self {
+            socket,
+            ends: AtomicBool::new(false),
+        }
     }
 
     /// The server answers, under what it has read last.
@@ -45,14 +55,17 @@ impl Manager {
         ));
     }
 
-    /// It was told to end.
+    /// It was told to end. This is the last word.
     pub(crate) fn stopping(&self) {
         self.tell("STOPPING=1");
+        self.ends.store(true, Ordering::Release);
     }
 
     /// What cannot be told is logged, and keeps nobody from serving.
     fn tell(&self, words: &str) {
-        let Some(manager) = &self.0 else { return };
+        let Some(manager) = self.socket.as_ref().filter(|_| !self.ends.load(Ordering::Acquire)) else {
+            return;
+        };
         if let Err(error) = send(manager, words) {
             tracing::warn!(%error, words, "the manager of services was not told how the server stands");
         }
@@ -81,11 +94,13 @@ fn send(manager: &SocketAddr, words: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// What a manager is told of a server that begins, reads its file again and ends.
+    /// What a manager is told of a server that begins, reads its file again, and ends before that is over.
     fn told(manager: &Manager, listener: &UnixDatagram) -> Vec<String> {
         manager.ready();
         manager.reloading();
         manager.stopping();
+        manager.ready();
+        manager.reloading();
         listener.set_nonblocking(true).unwrap();
         let mut words = [0; 256];
         std::iter::from_fn(|| listener.recv(&mut words).ok().map(|length| words[..length].to_vec()))
@@ -122,11 +137,11 @@ mod tests {
         let nobody = folder.path().join("nobody");
         for socket in [Some(nobody.as_os_str()), Some(OsStr::new("vsock:2:1234")), None] {
             let manager = Manager::named(socket);
-            assert_eq!(manager.0.is_some(), socket == Some(nobody.as_os_str()));
+            assert_eq!(manager.socket.is_some(), socket == Some(nobody.as_os_str()));
             manager.ready();
         }
         let too_long = format!("/{}", "a".repeat(200));
-        assert!(Manager::named(Some(too_long.as_ref())).0.is_none());
+        assert!(Manager::named(Some(too_long.as_ref())).socket.is_none());
     }
 
     #[test]
