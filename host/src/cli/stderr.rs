@@ -31,7 +31,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 /// Where the lines about panics of a server come from.
 pub(super) const PANIC_TARGET: &str = "aral::panic";
 
-/// The causes of panics at which Rust ends the process as soon as the hook is over, without a farewell.
+/// The causes of panics at which Rust ends the process as soon as the hook is over, without a farewell. Where dropping a value of a
+/// thread, or what a thread or a panic left, panics, Rust ends the process with no such cause, and the line about it may be lost.
 const LAST_CAUSES: [&str; 2] = [
     "panic in a destructor during cleanup",
     "panic in a function that cannot unwind",
@@ -391,6 +392,14 @@ mod tests {
         panic!("the first cause");
     }
 
+    extern "C" fn panic_at_the_border() {
+        panic!("the only cause");
+    }
+
+    fn panic_where_nothing_may() {
+        panic_at_the_border();
+    }
+
     #[test]
     #[expect(
         clippy::disallowed_methods,
@@ -398,27 +407,30 @@ mod tests {
     )]
     fn a_panic_that_ends_the_process_is_written_first() {
         const STARTED: &str = "ARAL_TEST_PANICS";
-        if std::env::var_os(STARTED).is_some() {
+        type Case = (fn(), &'static [&'static str]);
+        let cases: [Case; 2] = [
+            (panic_twice, &["the first cause", "the second cause", LAST_CAUSES[0]]),
+            (panic_where_nothing_may, &["the only cause", LAST_CAUSES[1]]),
+        ];
+        if let Some(number) = std::env::var_os(STARTED) {
+            let (panics, _) = cases[usize::from(number == "1")];
             hand_over().unwrap();
             let layer = tracing_subscriber::fmt::layer().with_writer(|| Log).with_ansi(false);
-            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), panic_twice);
+            tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), panics);
         }
         let (_, module) = module_path!().split_once("::").unwrap();
         let name = format!("{module}::a_panic_that_ends_the_process_is_written_first");
-        let ended = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", &name, "--nocapture"])
-            .env(STARTED, "1")
-            .env_remove("RUST_BACKTRACE")
-            .output()
-            .unwrap();
-        let told = String::from_utf8_lossy(&ended.stderr);
-        assert!(!ended.status.success(), "{told}");
-        let causes = [
-            "the first cause",
-            "the second cause",
-            "panic in a destructor during cleanup",
-        ];
-        assert!(causes.iter().all(|cause| told.contains(cause)), "{told}");
+        for (number, (_, causes)) in cases.iter().enumerate() {
+            let ended = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", &name, "--nocapture"])
+                .env(STARTED, number.to_string())
+                .env_remove("RUST_BACKTRACE")
+                .output()
+                .unwrap();
+            let told = String::from_utf8_lossy(&ended.stderr);
+            assert!(!ended.status.success(), "{told}");
+            assert!(causes.iter().all(|cause| told.contains(cause)), "{told}");
+        }
     }
 
     #[test]
