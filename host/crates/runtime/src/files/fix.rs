@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use rustix::io::Errno;
+
 use super::FilesError;
 
 impl FilesError {
@@ -24,33 +26,29 @@ impl FilesError {
 
 /// The step where the system does not let this user do this with that path.
 fn denied(action: &str, path: &Path) -> String {
-    let found = rustix::fs::stat(path).ok();
-    words(
-        action,
-        path,
-        super::user(),
-        found.map(|found| (found.st_uid, found.st_mode)),
-    )
+    let found = rustix::fs::stat(path).map(|found| (found.st_uid, found.st_mode));
+    words(action, path, super::user(), found)
 }
 
-/// `found` is the owner and the mode; none: nothing is there, or this user may not see it.
-fn words(action: &str, path: &Path, user: u32, found: Option<(u32, u32)>) -> String {
+/// `found` is the owner and the mode, or why they are not known. Where a folder on the way is closed to this user, one that root makes
+/// behind it changes nothing.
+fn words(action: &str, path: &Path, user: u32, found: Result<(u32, u32), Errno>) -> String {
     let shown = path.display();
     match found {
-        None if action == "make" => {
+        Err(Errno::NOENT) if action == "make" => {
             format!("this is user {user}: have root make the folder for it, `install -d -m 700 -o {user} {shown}`")
         }
-        Some((0, mode)) if mode & 0o077 == 0 => {
+        Ok((0, mode)) if mode & 0o077 == 0 => {
             format!(
                 "it is for root alone, and this is user {user}: have root give it to that user, `chown {user} {shown}`"
             )
         }
-        Some((owner, mode)) if owner != user && mode & 0o077 == 0 => {
+        Ok((owner, mode)) if owner != user && mode & 0o077 == 0 => {
             format!(
                 "it is for user {owner} alone, and this is user {user}: run this as that user, `sudo -u '#{owner}' aral …`"
             )
         }
-        Some(_) | None => format!("this is user {user}: `namei -l {shown}` shows who may"),
+        Ok(_) | Err(_) => format!("this is user {user}: `namei -l {shown}` shows who may"),
     }
 }
 
@@ -62,14 +60,20 @@ mod tests {
     fn whoever_may_not_is_told_who_may() {
         let path = Path::new("/etc/aral/master.key");
         for (action, found, step) in [
-            ("open", Some((0, 0o100_600)), "`chown 7 /etc/aral/master.key`"),
-            ("open", Some((9, 0o100_600)), "`sudo -u '#9' aral …`"),
-            ("open", Some((0, 0o040_700)), "`chown 7 /etc/aral/master.key`"),
-            ("make", None, "`install -d -m 700 -o 7 /etc/aral/master.key`"),
+            ("open", Ok((0, 0o100_600)), "`chown 7 /etc/aral/master.key`"),
+            ("open", Ok((9, 0o100_600)), "`sudo -u '#9' aral …`"),
+            ("open", Ok((0, 0o040_700)), "`chown 7 /etc/aral/master.key`"),
+            (
+                "make",
+                Err(Errno::NOENT),
+                "`install -d -m 700 -o 7 /etc/aral/master.key`",
+            ),
+            // A folder on the way is closed.
+            ("make", Err(Errno::ACCESS), "`namei -l /etc/aral/master.key`"),
             // Others need what root lets them read, or what is their own is closed to them.
-            ("open", Some((0, 0o100_640)), "`namei -l /etc/aral/master.key`"),
-            ("open", Some((7, 0o040_000)), "`namei -l /etc/aral/master.key`"),
-            ("open", None, "`namei -l /etc/aral/master.key`"),
+            ("open", Ok((0, 0o100_640)), "`namei -l /etc/aral/master.key`"),
+            ("open", Ok((7, 0o040_000)), "`namei -l /etc/aral/master.key`"),
+            ("open", Err(Errno::NOENT), "`namei -l /etc/aral/master.key`"),
         ] {
             let words = words(action, path, 7, found);
             assert!(words.contains(step) && words.contains("this is user 7"), "{words}");
