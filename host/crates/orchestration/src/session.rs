@@ -127,7 +127,8 @@ impl Session {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Whether another issue of its persona was admitted since, so that its calls are refused.
+    /// Whether another issue was admitted since of its persona, or of that of one through whom it was called, so that its calls
+    /// are refused.
     pub fn is_replaced(&self) -> bool {
         self.check_issue().is_err()
     }
@@ -149,22 +150,27 @@ impl Session {
         let mut next = Some(self);
         while let Some(session) = next {
             session.check_documents(trust, now)?;
-            session.check_issue()?;
             next = session.caller();
         }
-        Ok(())
+        self.check_issue()
     }
 
     fn check_documents(&self, trust: &TrustStore, now: Timestamp) -> Result<(), DocumentError> {
         self.0.persona.check(trust, now)
     }
 
-    pub(crate) fn check_issue(&self) -> Result<(), Failure> {
-        if self.0.issue == self.0.standing.issue() {
+    /// That it was not replaced, nor one through whom it was called.
+    ///
+    /// # Errors
+    /// `document.stale`.
+    pub fn check_issue(&self) -> Result<(), Failure> {
+        let mut sessions = std::iter::successors(Some(self), |session| session.caller());
+        let Some(Self(ended)) = sessions.find(|session| session.0.issue != session.0.standing.issue()) else {
             return Ok(());
-        }
-        let (id, serial) = (&self.0.persona.body.id, self.0.persona.header.serial);
+        };
+        let (id, serial) = (&ended.persona.body.id, ended.persona.header.serial);
         let message = format!("the persona `{id}` with serial {serial} was replaced by a newer one");
-        Err(Failure::new(Code::DocumentStale, message).with_hint("open a session with the newer one"))
+        let hint = "ask again; a program that holds the session itself opens one with the newer persona first";
+        Err(Failure::new(Code::DocumentStale, message).with_hint(hint))
     }
 }

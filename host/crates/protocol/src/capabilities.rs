@@ -122,6 +122,8 @@ pub(crate) async fn list(
         // A page of decisions that nobody made before takes long, and others wait for this thread.
         turn.give_way().await;
     }
+    // A session that ends meanwhile may call nothing any more, which says nothing of what the caller may call.
+    caller.session.check_issue()?;
     Ok(json(&Page {
         capabilities,
         next: (!more.is_empty())

@@ -672,6 +672,27 @@ async fn a_panic_fails_one_call_of_a_tool() {
     until(&mut stream, "capability.unknown").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_caller_may_call_is_no_empty_list_once_a_newer_issue_took_the_place_of_its_persona() {
+    let it = start(Bounds::default()).await;
+    let list = || it.get("/v1/capabilities");
+    assert_eq!(list().await, (200, json!({ "capabilities": [] })));
+    let (fields, body) = newest("tools/list", json!({}));
+    let mut stream = it.mcp("POST", &fields, &body).await;
+    until(&mut stream, "\"tools\":[]").await;
+    // As for a request that came in before its configuration was replaced.
+    it.dispatcher.end(&it.callers[0].session);
+    let (status, problem) = list().await;
+    assert_eq!((status, &problem["code"]), (403, &json!("document.stale")), "{problem}");
+    assert!(problem["hint"].as_str().unwrap().starts_with("ask again"), "{problem}");
+    let mut stream = it.mcp("POST", &fields, &body).await;
+    let answer = until(&mut stream, "document.stale").await;
+    assert!(
+        answer.contains("ask again") && !answer.contains("\"tools\""),
+        "{answer}"
+    );
+}
+
 #[test]
 fn the_description_is_the_one_that_was_reviewed() {
     insta::assert_snapshot!(openapi());

@@ -6,7 +6,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aral_contract::document::json::object_memory_bytes;
-use aral_contract::{Code, TraceContext, TraceId};
+use aral_contract::{Code, Failure, TraceContext, TraceId};
 use aral_orchestration::Session;
 use aral_runtime::entropy;
 use futures::FutureExt as _;
@@ -93,7 +93,10 @@ impl Handler {
 }
 
 /// A page of the tools of a caller.
-async fn list(caller: &Caller, after: Option<&str>) -> ListToolsResult {
+///
+/// # Errors
+/// `document.stale` if the session of the caller has ended.
+async fn list(caller: &Caller, after: Option<&str>) -> Result<ListToolsResult, Failure> {
     let dispatcher = &caller.toolbox.dispatcher;
     let page = capabilities::newest(dispatcher.registry(), after);
     let (mut tools, mut turn) = (Vec::with_capacity(page.capabilities.len()), Turn::begin());
@@ -104,9 +107,10 @@ async fn list(caller: &Caller, after: Option<&str>) -> ListToolsResult {
         // As in the list of capabilities.
         turn.give_way().await;
     }
+    caller.session.check_issue()?;
     let mut result = ListToolsResult::with_all_items(tools);
     result.next_cursor = page.next;
-    result
+    Ok(result)
 }
 
 /// What a page takes until it is text, in bytes: its texts, and what its schemas are in memory, which is many times their text.
@@ -174,18 +178,16 @@ impl ServerHandler for Handler {
         let caller = self.caller(&context.extensions)?;
         let after = request.and_then(|request| request.cursor);
         unwinding(caller.context.trace, async {
-            let listed = list(&caller, after.as_deref()).await;
-            match caller
-                .place
-                .as_ref()
-                .map_or(Ok(()), |place| place.weigh(weight(&listed)))
-            {
-                Ok(()) => Ok(listed),
-                Err(failure) => {
-                    let data = data(failure.code.as_str(), caller.context.trace);
-                    Err(ErrorData::internal_error(failure.message, Some(data)))
-                }
-            }
+            let listed = list(&caller, after.as_deref()).await.and_then(|listed| {
+                let place = caller.place.as_ref();
+                place.map_or(Ok(()), |place| place.weigh(weight(&listed)))?;
+                Ok(listed)
+            });
+            listed.map_err(|failure| {
+                let data = data(failure.code.as_str(), caller.context.trace);
+                let hint = failure.hint.map(|hint| format!(": {hint}")).unwrap_or_default();
+                ErrorData::internal_error(format!("{}{hint}", failure.message), Some(data))
+            })
         })
         .await
     }
