@@ -693,6 +693,18 @@ async fn what_a_caller_may_call_is_no_empty_list_once_a_newer_issue_took_the_pla
     );
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tool_is_not_said_to_be_gone_once_a_newer_issue_took_the_place_of_its_callers_persona() {
+    let it = start(Bounds::default()).await;
+    let (fields, body) = newest("tools/call", json!({ "name": "none" }));
+    let mut stream = it.mcp("POST", &fields, &body).await;
+    until(&mut stream, "there is no tool `none`").await;
+    it.dispatcher.end(&it.callers[0].session);
+    let mut stream = it.mcp("POST", &fields, &body).await;
+    let answer = until(&mut stream, "document.stale").await;
+    assert!(!answer.contains("there is no tool"), "{answer}");
+}
+
 #[test]
 fn the_description_is_the_one_that_was_reviewed() {
     insta::assert_snapshot!(openapi());

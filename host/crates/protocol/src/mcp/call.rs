@@ -116,19 +116,33 @@ impl Caller {
             reservation.settle(outcome.cost_micro);
         }
         if is_hidden(&outcome) {
-            return Err(unknown(id.as_str(), self.context.trace));
+            return self.hidden(id);
         }
         Ok(outcome)
+    }
+
+    /// What the caller may not call is no tool. Once their session has ended they may call nothing with it, which says nothing of
+    /// the tool: the same is told of every name.
+    fn hidden(&self, id: &CapabilityId) -> Result<Outcome, ErrorData> {
+        match self.session.check_issue() {
+            Ok(()) => Err(unknown(id.as_str(), self.context.trace)),
+            Err(ended) => Ok(self.refused(id, ended)),
+        }
     }
 
     /// Arguments that are not those of the tool; whoever may not call it does not learn that it is there.
     fn misdirected(&self, id: &CapabilityId) -> Result<Outcome, ErrorData> {
         if self.toolbox.dispatcher.authorize(&self.session, id, None).is_err() {
-            return Err(unknown(id.as_str(), self.context.trace));
+            return self.hidden(id);
         }
         let failure = Failure::new(Code::InputInvalid, "the arguments are not those of the tool")
             .with_hint("send one argument, `input`, with the whole input");
-        Ok(Outcome {
+        Ok(self.refused(id, failure))
+    }
+
+    /// Nothing ran.
+    fn refused(&self, id: &CapabilityId, failure: Failure) -> Outcome {
+        Outcome {
             trace: self.context.trace,
             capability: id.clone(),
             version: None,
@@ -137,7 +151,7 @@ impl Caller {
             cost_micro: 0,
             grant: None,
             receipt: None,
-        })
+        }
     }
 
     fn too_long(&self) -> Failure {
