@@ -535,6 +535,8 @@ fn a_caller_has_the_newer_issue_of_its_persona_once_that_was_read() {
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());
     let server = Server::start(&desk);
     assert_eq!(server.invoke(ECHO, "1").status, 200);
+    let once = || server.wire().invoke(ECHO, &[("Idempotency-Key", "k")], "1");
+    assert_eq!(once().status, 200);
     for (serial, allowed, status) in [(2, json!([]), 403), (3, json!([ECHO]), 200)] {
         let header = Header {
             schema: Kind::Persona.schema().to_owned(),
@@ -548,5 +550,12 @@ fn a_caller_has_the_newer_issue_of_its_persona_once_that_was_read() {
         desk.write("persona.json", issue.to_string().as_bytes());
         desk.aral(&["reload"]).assert("reload", 0, &[]);
         assert_eq!(server.invoke(ECHO, "1").status, status, "{serial}");
+        // What was done for the issue of before is not done again, and is no other request.
+        let again = once();
+        assert_eq!(
+            (again.status, again.field("idempotency-replayed")),
+            (200, Some("true")),
+            "{serial}"
+        );
     }
 }

@@ -264,8 +264,8 @@ impl Call {
     /// Two requests are one if this is the same.
     fn fingerprint(&self) -> Digest {
         let version = self.version.as_ref().map(VersionReq::to_string).unwrap_or_default();
-        // A caller whose persona is another one since is somebody else.
-        let persona = self.caller.session.persona().digest;
+        // A caller whose persona is another one since is somebody else; a newer issue is the same one, for whom the call has been made.
+        let persona = &self.caller.session.persona().body.id;
         let mut text = format!("{persona}\n{}\n{version}\n", self.capability).into_bytes();
         text.extend_from_slice(&self.input);
         Digest::of(&text)
