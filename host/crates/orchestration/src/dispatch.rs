@@ -305,7 +305,7 @@ impl Dispatcher {
             running: running.as_ref(),
             until: asked.until,
         };
-        let entered = self.enter_and_invoke(granted, &mut reservation, call, told, &mut patience);
+        let entered = self.enter_and_invoke(granted, &mut reservation, call, asked, &mut patience);
         let (result, usage) = match entered.await {
             Ok(completion) => {
                 if let Some(reservation) = &mut reservation {

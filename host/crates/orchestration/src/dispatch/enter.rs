@@ -7,9 +7,10 @@ use tracing::Instrument as _;
 
 use super::Dispatcher;
 use super::breaking::Patience;
+use super::ended::Asked;
 use super::granted::{self, Granted};
 use super::limits::Reservation;
-use super::phase::{CallPhase, PhaseWatcher, tell};
+use super::phase::{CallPhase, tell};
 use crate::meters::Timed;
 
 /// How often room is made for the folders of one call. Stops a call whose room others take each time from closing the folders of all.
@@ -21,7 +22,7 @@ impl Dispatcher {
         granted: &Granted,
         reservation: &mut Option<Reservation>,
         call: aral_capability::Call<'_>,
-        told: PhaseWatcher<'_>,
+        asked: Asked<'_>,
         patience: &mut Patience,
     ) -> Result<aral_capability::Completion, Failure> {
         let ready = async {
@@ -32,7 +33,7 @@ impl Dispatcher {
                 .instrument(tracing::info_span!(target: "aral::call", "wait"));
             let place = wait.await?;
             self.meters.stage(Timed::Wait, self.since(begun));
-            tell(told, CallPhase::Preparing);
+            tell(asked.told, CallPhase::Preparing);
             granted.compiled(&self.runtime).await?;
             // Others may have filled the log meanwhile, which says nothing of the capability.
             self.room().await?;
@@ -45,6 +46,10 @@ impl Dispatcher {
             Some(until) => timeout_at(until, ready).await.map_err(|_| too_late())??,
             None => ready.await?,
         };
+        // It was let in before it waited, and others replace personas and revoke keys meanwhile.
+        if let Some(session) = asked.session {
+            session.check(&self.trust.load(), self.clock.now())?;
+        }
         let grant = granted.grant();
         self.record(Some(call.context.trace), || EventKind::InvocationStarted {
             capability: grant.capability.clone(),

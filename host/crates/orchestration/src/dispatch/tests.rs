@@ -425,6 +425,25 @@ async fn dropping_a_call_frees_its_place_and_records_its_end() {
 }
 
 #[tokio::test]
+async fn a_call_that_has_waited_does_not_begin_under_a_persona_that_was_replaced_meanwhile() {
+    let gate = GateOptions {
+        concurrent_max: 1,
+        ..GateOptions::default()
+    };
+    let fixture = fixture(OPEN, gate);
+    fixture.admit("echo", &echo(), json!({}));
+    let place = fixture.dispatcher.gate.enter().await.unwrap();
+    let mut call = std::pin::pin!(fixture.call("echo", "{}"));
+    assert!(futures::poll!(call.as_mut()).is_pending());
+    fixture.dispatcher.end(&fixture.session);
+    drop(place);
+    let outcome = call.await;
+    assert_eq!((code(&outcome), outcome.cost_micro), (Code::DocumentStale, 0));
+    let is_begin = |kind: &EventKind| matches!(kind, EventKind::InvocationStarted { .. });
+    assert!(!fixture.events().iter().any(is_begin));
+}
+
+#[tokio::test]
 async fn one_decision_serves_many_calls_and_one_persona() {
     let fixture = open();
     fixture.admit("echo", &echo(), json!({}));
