@@ -55,7 +55,7 @@ pub(crate) fn of_fault(fault: Fault) -> Failure {
     }
 }
 
-/// A guest still ran when nobody waited for it any longer.
+/// A guest still ran, or its input was still being checked, when nobody waited for it any longer.
 pub(crate) fn too_late() -> Failure {
     let message = "the call did not end within the time that the server has for one";
     Failure::new(Code::LimitWall, message).with_hint("aral.toml, [serve.limits]: handler_ms = N, N above what it is")

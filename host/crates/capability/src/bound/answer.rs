@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use wasmtime_wasi::runtime::spawn_blocking;
 
 use crate::call::CallRecord;
+use crate::fault;
 use crate::places::Places;
 use crate::schema::{Schema, Schemas, Violation};
 
@@ -75,7 +76,8 @@ impl Check {
     /// anybody waits for the call; where nobody does any more, what has not begun does not begin.
     ///
     /// # Errors
-    /// What is wrong with the text, also that it takes too long to check; `host.unavailable` if the check did not begin in time.
+    /// What is wrong with the text, also that it takes too long to check; `host.unavailable` if the check did not begin in time;
+    /// `limit.wall` if nobody waits any longer for an input whose check has begun.
     pub(super) async fn text(
         self,
         text: impl AsRef<[u8]> + Into<Vec<u8>>,
@@ -118,7 +120,11 @@ impl Check {
         match timeout_at(by, &mut *done).await {
             Ok(Ok(checked)) => checked,
             Ok(Err(panicked)) => Err(Failure::internal(panicked)),
-            Err(_) if by < most => Err(unchecked(side, "nobody waits for the call any longer")),
+            Err(_) if by < most => Err(match side {
+                // Its caller has had the thread, which goes on to its end: that is not for nothing.
+                Side::Input => fault::too_late(),
+                Side::Output => unchecked(side, "nobody waits for the call any longer"),
+            }),
             Err(_) => {
                 let (trace, grant) = (&call.context.trace, &call.frame.grant);
                 let (capability, persona) = (&grant.capability, &grant.persona);
@@ -482,6 +488,38 @@ mod tests {
             let failure = begun_late(side, &schemas, &call, most).await.unwrap_err();
             assert_eq!(failure.code, code);
             assert!(failure.message.contains("s to check"), "{failure}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_input_whose_check_has_begun_is_not_the_fault_of_the_host_where_nobody_waits_any_more() {
+        let (own, (schemas, _)) = (call(), slow());
+        let waits = Duration::from_secs(1);
+        for ((side, ..), expected) in SIDES.into_iter().zip([Code::LimitWall, Code::Unavailable]) {
+            let (frame, context) = (
+                Arc::clone(&own.frame),
+                TraceContext::begin(TraceId::from_bytes([7; 16])),
+            );
+            let call = CallRecord::listing(frame, context, None, None, Some(Instant::now() + waits));
+            let (begins, begun) = oneshot::channel();
+            let (end, ends) = std::sync::mpsc::channel::<()>();
+            let whole = move |_: &Check, _: &[u8]| {
+                begins.send(()).unwrap();
+                let _ended = ends.recv();
+                Ok("1".to_owned())
+            };
+            let check = check_in(places(1), side, &schemas);
+            let mut check = pin!(check.in_thread(b"1".to_vec(), &call, whole));
+            tokio::select! {
+                biased;
+                ended = check.as_mut() => panic!("{ended:?}"),
+                told = begun => told.unwrap(),
+            }
+            assert!(futures::poll!(check.as_mut()).is_pending());
+            tokio::time::advance(waits * 2).await;
+            let failure = check.await.unwrap_err();
+            drop(end);
+            assert_eq!(failure.code, expected);
         }
     }
 
