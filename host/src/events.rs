@@ -114,6 +114,11 @@ impl EventBus {
         self.changes.subscribe()
     }
 
+    /// Somebody may be able to call something else, which no event says.
+    pub(crate) fn tell_changes(&self) {
+        self.changes.send_replace(());
+    }
+
     /// Everything from now on, until the host is gone.
     pub(crate) fn watch(&self) -> impl Stream<Item = Notice> + Send + Unpin + use<> {
         let next = |mut receiver: broadcast::Receiver<Event>| async move {
@@ -130,7 +135,7 @@ impl EventBus {
 impl EventBus {
     fn show(&self, event: &Event) {
         if changes_what_can_be_called(&event.kind) {
-            self.changes.send_replace(());
+            self.tell_changes();
         }
         if self.watchers.receiver_count() > 0 {
             // The only failure is that the last watcher has just left.

@@ -10,15 +10,25 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::host::Host;
 
 impl Paths for Host {
-    fn dispatcher(&self) -> Arc<Dispatcher> {
-        Host::dispatcher(self)
+    fn in_force(&self, session: &Session) -> (Arc<Dispatcher>, Session) {
+        let mut dispatcher = self.dispatcher();
+        loop {
+            let session = dispatcher.renewed_session(session);
+            // A newer issue came with rules of its own, and must not run under those of before.
+            let now = self.dispatcher();
+            if Arc::ptr_eq(&now, &dispatcher) {
+                return (dispatcher, session);
+            }
+            dispatcher = now;
+        }
     }
 }
 
 impl Host {
-    /// Answers MCP, one message a line, until `input` or `stop` ends: what the session may call are the tools. Needs a tokio
-    /// runtime. Of `bounds`, `body_bytes_max` bounds a message, `handler_ms` a call, `requests_per_caller_max` how many requests are
-    /// under way, and `unsent_bytes_per_caller_max` what their answers take.
+    /// Answers MCP, one message a line, until `input` or `stop` ends: what the session may call are the tools. Once a newer issue of its
+    /// persona is taken, the conversation goes on under that one. Needs a tokio runtime. Of `bounds`, `body_bytes_max` bounds a
+    /// message, `handler_ms` a call, `requests_per_caller_max` how many requests are under way, and `unsent_bytes_per_caller_max` what
+    /// their answers take.
     ///
     /// # Errors
     /// `request.invalid` if the other side does not speak MCP; `host.unavailable` if an answer finds no room; `host.internal` if the conversation breaks off.

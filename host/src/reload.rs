@@ -201,6 +201,10 @@ impl<'a> Renewal<'a> {
         self.host.0.configuration.store(self.config.digest.map(Arc::new));
         let mut left_out = then();
         before.give_way_to(&self.dispatcher);
+        // Newer issues change what can be called where nothing else of the configuration does.
+        if !taken.is_empty() {
+            self.host.0.events.tell_changes();
+        }
         for id in taken {
             self.host.authenticated(Some(id), None);
         }

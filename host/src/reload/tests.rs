@@ -519,6 +519,38 @@ fn no_issue_of_a_persona_runs_under_rules_that_came_with_another_one() {
     );
 }
 
+#[test]
+fn a_conversation_over_standard_input_goes_on_under_the_newer_issue_of_its_persona() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    let policy = "[policy]\ncapabilities = [\"*\"]";
+    let write = |serial| {
+        let body = json!({"id": "p", "name": "P", "constraints": {"allowed_capabilities": ["*"]}});
+        lab.write("p.json", &signed(Kind::Persona, serial, &body));
+        // As one that was made and not read, of which no event says that it is another one.
+        Config {
+            digest: None,
+            ..lab.config(&["a.json"], &["p.json"], policy)
+        }
+    };
+    let host = lab.host(write(5));
+    let opened = host.session_of(&"p".parse().unwrap()).unwrap();
+    let opened = opened.of_user("somebody".parse().unwrap()).deeper();
+    let in_force = || aral_protocol::Paths::in_force(&host, &opened);
+    assert_eq!(in_force().1.persona().header.serial, 5);
+    let changes = host.changes();
+    host.reload(&write(6)).unwrap();
+    assert!(changes.has_changed().unwrap(), "clients are told to ask again");
+    let (dispatcher, session) = in_force();
+    assert!(Arc::ptr_eq(&dispatcher, &host.dispatcher()));
+    assert!(opened.is_replaced() && !session.is_replaced());
+    let of = |session: &Session| (session.user().cloned(), session.depth(), session.callers());
+    assert_eq!(of(&session), of(&opened));
+    assert_eq!(session.caller().unwrap().persona().header.serial, 6);
+    let allowed = dispatcher.allowed(&session, &"a".parse().unwrap(), None);
+    assert!(allowed.is_ok(), "{allowed:?}");
+}
+
 #[tokio::test]
 async fn what_a_persona_used_up_counts_for_its_newer_issue() {
     let lab = Lab::new();

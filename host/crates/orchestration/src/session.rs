@@ -68,6 +68,23 @@ impl Session {
         }))
     }
 
+    /// The same agent for the same user, called by the same ones, each under the issue of its persona that `find` has.
+    pub(crate) fn renewed(&self, find: &impl Fn(&PersonaId) -> Option<Self>) -> Self {
+        if !self.is_replaced() {
+            return self.clone();
+        }
+        let held = find(&self.0.persona.body.id).filter(|held| Arc::ptr_eq(&held.0.standing, &self.0.standing));
+        let held = held.as_ref().unwrap_or(self);
+        Self(Arc::new(Inner {
+            persona: Arc::clone(&held.0.persona),
+            standing: Arc::clone(&held.0.standing),
+            issue: held.0.issue,
+            user: self.0.user.clone(),
+            caller: self.caller().map(|caller| caller.renewed(find)),
+            depth: self.0.depth,
+        }))
+    }
+
     /// Who asked for it; none: nobody had to say.
     pub fn user(&self) -> Option<&CallerName> {
         self.0.user.as_ref()

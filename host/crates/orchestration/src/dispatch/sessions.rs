@@ -64,6 +64,13 @@ impl Dispatcher {
         self.register.find(id)
     }
 
+    /// The same session under the newest issues of its persona and of those of all through whom it was called; itself, if none of them
+    /// was replaced.
+    #[must_use]
+    pub fn renewed_session(&self, session: &Session) -> Session {
+        session.renewed(&|id: &PersonaId| self.register.find(id))
+    }
+
     /// The sessions that were opened, one for each persona, by id.
     pub fn sessions(&self) -> Vec<Session> {
         self.register.list()

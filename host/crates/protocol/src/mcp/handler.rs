@@ -76,8 +76,8 @@ impl Handler {
         });
         let local = || {
             let local = self.local.as_ref()?;
-            let toolbox = Toolbox::new(local.paths.dispatcher(), &local.bounds);
-            Some((local.session.clone(), toolbox))
+            let (dispatcher, session) = local.paths.in_force(&local.session);
+            Some((session, Toolbox::new(dispatcher, &local.bounds)))
         };
         let (session, toolbox) = named.or_else(local).ok_or_else(|| failed(context.trace))?;
         let place = parts.and_then(|parts| parts.get::<RequestPlace>());

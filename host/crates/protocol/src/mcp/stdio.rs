@@ -33,8 +33,8 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Knows the one path of the moment.
 pub trait Paths: Send + Sync + std::fmt::Debug {
-    /// The one path, under the rules that hold now.
-    fn dispatcher(&self) -> Arc<Dispatcher>;
+    /// The one path under the rules that hold now, and this session under the issue of its persona that holds with them.
+    fn in_force(&self, session: &Session) -> (Arc<Dispatcher>, Session);
 }
 
 /// What a conversation leads to.
@@ -42,7 +42,7 @@ pub trait Paths: Send + Sync + std::fmt::Debug {
 pub struct StdioParts {
     /// The one path, at each request anew.
     pub paths: Arc<dyn Paths>,
-    /// For whom calls are made.
+    /// For whom calls are made, under whichever issue of the persona holds.
     pub session: Session,
     /// What it bears: of these, the size of a message (`body_bytes_max`), how long a call may take (`handler_ms`), and as for one caller
     /// how many requests are under way (`requests_per_caller_max`) and what their answers take (`unsent_bytes_per_caller_max`).
@@ -378,8 +378,8 @@ mod tests {
     struct One(Arc<Dispatcher>);
 
     impl Paths for One {
-        fn dispatcher(&self) -> Arc<Dispatcher> {
-            Arc::clone(&self.0)
+        fn in_force(&self, session: &Session) -> (Arc<Dispatcher>, Session) {
+            (Arc::clone(&self.0), session.clone())
         }
     }
 
