@@ -7,6 +7,10 @@ use redis::{Script, ScriptInvocation};
 use super::super::charge::{Charge, Level, Refused, Verdict};
 use crate::bounds;
 
+/// How far the clock of Redis may be set back before what is put aside for the longest of calls counts as used, with the amount that
+/// such a call then uses beside it.
+const CLOCK_STEP: Duration = Duration::from_mins(1);
+
 /// What is done with charges.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Act {
@@ -27,8 +31,7 @@ pub(super) struct Answered {
 /// The script, ready to be asked.
 pub(super) fn question<'a>(script: &'a Script, prefix: &str, charges: &[Charge], act: Act) -> ScriptInvocation<'a> {
     let mut question = script.prepare_invoke();
-    // An end is up to twice as far ahead as the longest call takes. One further ahead is by a clock that went back.
-    question.arg(micros(bounds::longest_call().saturating_mul(2)));
+    question.arg(micros(furthest()));
     for charge in charges {
         let (word, numbers) = words(charge, act);
         question.key(charge.key.text(prefix)).arg(word).arg(&numbers);
@@ -37,6 +40,11 @@ pub(super) fn question<'a>(script: &'a Script, prefix: &str, charges: &[Charge],
         question.key(format!("{}:aside", charge.key.text(prefix)));
     }
     question
+}
+
+/// An end is up to twice as far ahead as the longest call takes. One further ahead is by a clock that went back.
+fn furthest() -> Duration {
+    bounds::longest_call().saturating_mul(2).saturating_add(CLOCK_STEP)
 }
 
 /// What the script is told of a charge.

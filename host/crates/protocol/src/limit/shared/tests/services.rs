@@ -185,6 +185,27 @@ async fn an_end_by_a_clock_that_went_back_is_now() {
 }
 
 #[tokio::test]
+async fn what_is_put_aside_for_the_longest_of_calls_stays_so_where_the_clock_goes_back_a_little() {
+    let shared = start(&format!("{}/6", address()), "{aral}:step", 10_000).await;
+    let mut connection = own(&shared).await;
+    let charge = cost("step");
+    let longest = crate::bounds::longest_call();
+    let longest_us = u64::try_from(longest.as_micros()).unwrap();
+    let (_, now) = ask(&shared, &connection, &[charge], GIVE_BACK).await;
+    let aside = format!("{}:aside", charge.key.text("{aral}:step"));
+    // As if it had been put aside while the clock was half a minute ahead of now.
+    let end_us = now / 1000 + 2 * longest_us + 30_000_000;
+    set(&mut connection, &aside, &format!("{end_us}:{}", charge.ns())).await;
+    let end = Act::GiveBack { used_ns: 7, end_us };
+    let (answered, _) = ask(&shared, &connection, &[charge], end).await;
+    assert_eq!(
+        level(&answered),
+        7,
+        "what it used takes the place of what was put aside"
+    );
+}
+
+#[tokio::test]
 async fn a_redis_that_was_emptied_gives_back_nothing_of_others() {
     let shared = start(&format!("{}/4", address()), "{aral}:empty", 10_000).await;
     let connection = own(&shared).await;
