@@ -1,6 +1,6 @@
 //! What guests warn of, in the log of a server. Guests write these lines, so each capability has a part of the log and no more, and all
 //! of them together have one: they do not fill the disk of the log, nor push out what the host says. A capability that floods the log
-//! leaves room for the next one.
+//! leaves room for the next one, which is less than that had alone.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -207,6 +207,19 @@ mod tests {
             assert!(log.len() <= GUEST_LOG_BYTES_MAX, "{loud}: {}", log.len());
             assert!(log.contains("capability=loud-7 "), "{loud}");
             assert_eq!(log.contains("the disk is full"), is_heard, "{loud}");
+        }
+    }
+
+    #[test]
+    fn beside_a_flood_a_capability_is_heard_as_long_as_it_has_logged_less_than_its_part() {
+        let (calm, loud): (CapabilityId, CapabilityId) = ("calm".parse().unwrap(), "loud".parse().unwrap());
+        // Alone it has 64 KiB, and beside a flood about 51.
+        for (kib, verdict) in [(46, Verdict::Show), (60, Verdict::BeginToLeaveOut)] {
+            let windows = Windows::default();
+            let take = |id: &CapabilityId, bytes: usize| windows.take(id, &"x".repeat(bytes), Timestamp::UNIX_EPOCH);
+            assert_eq!(take(&calm, (kib << 10) - LINE_COST), Verdict::Show, "{kib}");
+            while take(&loud, 1) == Verdict::Show {}
+            assert_eq!(take(&calm, 1), verdict, "{kib}");
         }
     }
 
