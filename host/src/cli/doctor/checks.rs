@@ -213,11 +213,12 @@ pub(super) fn pool(configured: &Configured) -> Check {
 }
 
 fn probe(dir: &cap_std::fs::Dir) -> Result<(), files::FilesError> {
-    let name = "doctor-probe";
-    files::write_atomic(dir, name, b"", 0o600)?;
-    dir.remove_file(name).map_err(|source| files::FilesError::Io {
+    // Another process may look at the same folder.
+    let name = format!("doctor-probe-{}", std::process::id());
+    files::write_atomic(dir, &name, b"", 0o600)?;
+    dir.remove_file(&name).map_err(|source| files::FilesError::Io {
         action: "remove",
-        path: PathBuf::from(name),
+        path: PathBuf::from(&name),
         source,
     })
 }
