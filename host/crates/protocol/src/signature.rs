@@ -9,6 +9,7 @@ pub(crate) mod nonces;
 #[cfg(test)]
 mod tests;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use aral_contract::document::PublicKey;
@@ -107,7 +108,8 @@ pub(crate) fn check(message: Message<'_>, rule: &SignatureRule, times: Times) ->
     if input.created < oldest || input.expires.is_some_and(|expires| now > expires) {
         return Err(Doubt::Bad("a signature that has expired"));
     }
-    if input.created > now.saturating_add(seconds(times.skew)) {
+    let newest = now.saturating_add(seconds(times.skew));
+    if input.created > newest {
         return Err(Doubt::Bad("a signature of the future"));
     }
     verify(&input, message, key)?;
@@ -115,7 +117,7 @@ pub(crate) fn check(message: Message<'_>, rule: &SignatureRule, times: Times) ->
         covers_body: input.covers(CONTENT_DIGEST.as_str()),
         created: input.created,
         nonce: input.nonce,
-        oldest,
+        good: oldest..=newest,
     })
 }
 
@@ -125,8 +127,8 @@ pub(crate) struct Signed {
     covers_body: bool,
     nonce: String,
     created: i64,
-    /// No signature that was made before this second is good.
-    oldest: i64,
+    /// The seconds of which signatures are good.
+    good: RangeInclusive<i64>,
 }
 
 impl Signed {
@@ -136,7 +138,7 @@ impl Signed {
         if nonces.may_have_been_used(self.created) {
             return Err(Doubt::Before);
         }
-        match nonces.take(caller, &self.nonce, self.created, self.oldest) {
+        match nonces.take(caller, &self.nonce, self.created, &self.good) {
             Taken::First => Ok(()),
             Taken::Again => Err(Doubt::Again),
             Taken::Full => Err(Doubt::NoRoom),

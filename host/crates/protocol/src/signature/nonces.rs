@@ -1,7 +1,8 @@
-//! Signatures that were used, until they are too old to be used again. What there is no room for is refused: to forget one
-//! would be to let it be used twice.
+//! Signatures that were used. Each is remembered, or the second in which it was made is refused from then on: whatever the clock says
+//! later, none is good twice. What there is no room for is refused.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -23,15 +24,57 @@ pub(crate) struct Nonces {
 
 #[derive(Debug, Default)]
 struct Used {
-    /// Each with the moment from which it is too old, by the time that passes.
-    nonces: HashMap<Digest, Duration>,
+    nonces: HashSet<Digest>,
     /// The same, with the second in which each was made.
     created: BTreeSet<(i64, Digest)>,
-    /// The latest of these of one that is forgotten: none that was made up to then is good any more, also where it would be
-    /// young enough again, since the age that is allowed was raised or the clock went back.
-    forgotten: i64,
-    /// For how long that counts where the clock was set back to an earlier second.
-    forgotten_until: Duration,
+    /// The seconds in which those were made that are forgotten. Nothing of these is taken.
+    refused: Seconds,
+}
+
+impl Used {
+    fn forget(&mut self, second: i64, nonce: Digest) {
+        self.created.remove(&(second, nonce));
+        self.nonces.remove(&nonce);
+        self.refused.add(second);
+    }
+}
+
+/// Most spans of seconds of one caller.
+const SPANS_MAX: usize = 32;
+
+/// Spans of seconds in order. What was added stays in it. Where there are too many spans, the two with the shortest gap between them become
+/// one. So the time of a clock that was ahead stays apart from the right time, unless the caller often pauses for longer than the clock
+/// was ahead.
+#[derive(Debug, Default)]
+struct Seconds(Vec<RangeInclusive<i64>>);
+
+impl Seconds {
+    fn contain(&self, second: i64) -> bool {
+        self.0.iter().any(|span| span.contains(&second))
+    }
+
+    fn add(&mut self, second: i64) {
+        if self.contain(second) {
+            return;
+        }
+        let place = self.0.partition_point(|span| *span.end() < second);
+        self.0.insert(place, second..=second);
+        if self.0.len() > SPANS_MAX {
+            self.close_shortest_gap();
+        }
+    }
+
+    fn close_shortest_gap(&mut self) {
+        let pairs = self.0.iter().zip(self.0.iter().skip(1));
+        let gaps = pairs.map(|(one, next)| next.start().saturating_sub(*one.end()));
+        let Some((place, _)) = gaps.enumerate().min_by_key(|(_, gap)| *gap) else {
+            return;
+        };
+        let next = self.0.remove(place + 1);
+        if let Some(one) = self.0.get_mut(place) {
+            *one = *one.start()..=*next.end();
+        }
+    }
 }
 
 /// What became of a nonce.
@@ -39,7 +82,7 @@ struct Used {
 pub(crate) enum Taken {
     /// It is used now.
     First,
-    /// It was used before, or nobody knows any more.
+    /// It was used before, or others that were made in the same second were, and nobody knows any more.
     Again,
     /// There is no room to remember it.
     Full,
@@ -75,43 +118,31 @@ impl Nonces {
         self.entries_max.store(entries_max, Ordering::Relaxed);
     }
 
-    /// Uses the nonce of a signature that was made in the second `created`; those made before `oldest` are too old. The
-    /// seconds are those of the time of day, as in signatures: one that counts as valid is remembered.
-    pub(crate) fn take(&self, caller: &CallerName, nonce: &str, created: i64, oldest: i64) -> Taken {
+    /// Uses the nonce of a signature that was made in the second `created`. `good` are the seconds of which signatures are good now.
+    pub(crate) fn take(&self, caller: &CallerName, nonce: &str, created: i64, good: &RangeInclusive<i64>) -> Taken {
         let nonce = Digest::of(nonce.as_bytes());
-        let (now, passed) = (self.clock.now().as_second(), self.clock.elapsed());
-        let after = |seconds: i64| passed.saturating_add(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)));
+        let entries_max = self.entries_max.load(Ordering::Relaxed);
         let mut all = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let used = all.entry(caller.clone()).or_default();
         while let Some((second, first)) = used.created.first().copied()
-            && second < oldest
+            && second < *good.start()
         {
-            used.created.remove(&(second, first));
-            used.nonces.remove(&first);
-            if second > used.forgotten {
-                used.forgotten = second;
-                used.forgotten_until = after(now.saturating_sub(oldest));
-            }
+            used.forget(second, first);
         }
-        // The seconds of a clock that was ahead and was set back do not come again for long. They count for no longer than they would have.
-        while let Some((second, last)) = used.created.last().copied()
-            && second > now
-            && used.nonces.get(&last).is_none_or(|until| *until < passed)
+        // Those of a clock that was ahead and was set back since are not good for long. They take nobody's room until then.
+        while used.nonces.len() >= entries_max
+            && let Some((second, last)) = used.created.last().copied()
+            && second > *good.end()
         {
-            used.created.remove(&(second, last));
-            used.nonces.remove(&last);
+            used.forget(second, last);
         }
-        if used.forgotten > now && used.forgotten_until < passed {
-            used.forgotten = 0;
-        }
-        if created <= used.forgotten || used.nonces.contains_key(&nonce) {
+        if used.refused.contain(created) || used.nonces.contains(&nonce) {
             return Taken::Again;
         }
-        if used.nonces.len() >= self.entries_max.load(Ordering::Relaxed) {
+        if used.nonces.len() >= entries_max {
             return Taken::Full;
         }
-        used.nonces
-            .insert(nonce, after(created.saturating_sub(oldest).saturating_add(1)));
+        used.nonces.insert(nonce);
         used.created.insert((created, nonce));
         Taken::First
     }
@@ -127,7 +158,9 @@ mod tests {
     #[test]
     fn a_nonce_is_used_once_by_one_caller_and_none_is_forgotten_too_early() {
         let nonces = Nonces::new(2, Hand::at(Timestamp::UNIX_EPOCH));
-        let take = |caller: &str, nonce, created, oldest| nonces.take(&caller.parse().unwrap(), nonce, created, oldest);
+        let take = |caller: &str, nonce, created, oldest| {
+            nonces.take(&caller.parse().unwrap(), nonce, created, &(oldest..=i64::MAX))
+        };
         assert_eq!(take("a", "1", 100, 50), Taken::First);
         assert_eq!(take("a", "1", 100, 50), Taken::Again);
         assert_eq!(take("b", "1", 100, 50), Taken::First, "another caller");
@@ -148,58 +181,107 @@ mod tests {
     #[test]
     fn what_is_forgotten_is_not_good_again_when_an_older_one_would_be() {
         let nonces = Nonces::new(10, Hand::at(Timestamp::UNIX_EPOCH));
-        let take = |nonce, created, oldest| nonces.take(&"a".parse().unwrap(), nonce, created, oldest);
+        let take = |nonce, created, oldest| nonces.take(&"a".parse().unwrap(), nonce, created, &(oldest..=i64::MAX));
         assert_eq!(take("1", 100, 50), Taken::First);
         assert_eq!(take("2", 110, 50), Taken::First);
         assert_eq!(take("3", 130, 105), Taken::First, "the first is forgotten");
         // The age that is allowed is raised.
         assert_eq!(take("1", 100, 20), Taken::Again);
         assert_eq!(take("2", 110, 20), Taken::Again);
-        assert_eq!(take("4", 99, 20), Taken::Again, "nobody knows whether it was used");
+        assert_eq!(take("4", 100, 20), Taken::Again, "nobody knows whether it was used");
         assert_eq!(take("4", 101, 20), Taken::First);
     }
 
+    /// With an age of 300 s and a skew of 30 s, by a clock that says `now`.
+    fn take_at(nonces: &Nonces, nonce: &str, created: i64, now: i64) -> Taken {
+        nonces.take(&"a".parse().unwrap(), nonce, created, &(now - 300..=now + 30))
+    }
+
     #[test]
-    fn what_was_used_while_the_clock_was_ahead_counts_no_longer_for_a_clock_that_is_right() {
+    fn what_was_used_while_the_clock_was_ahead_is_never_good_again_and_keeps_nobody_out() {
         let (right, ahead) = (1_800_000_000, 7200);
-        let clock = Hand::at(Timestamp::from_second(right + ahead).unwrap());
-        let nonces = Nonces::new(2, Arc::clone(&clock) as Arc<dyn Clock>);
-        // With an age of 300 s.
-        let take = |nonce, second| nonces.take(&"a".parse().unwrap(), nonce, second, second - 300);
-        assert_eq!(take("1", right + ahead), Taken::First);
-        clock.set(right + ahead + 301, 301);
-        assert_eq!(take("2", right + ahead + 301), Taken::First, "the first is forgotten");
-        assert_eq!(take("3", right + ahead + 301), Taken::First);
-        // Set back, it refuses what it does not know for as long as an old signature could be good.
-        clock.set(right + 301, 301);
-        assert_eq!(take("4", right + 301), Taken::Again);
-        clock.set(right + 601, 601);
-        assert_eq!(take("4", right + 601), Taken::Again);
-        clock.set(right + 602, 602);
-        assert_eq!(
-            take("4", right + 602),
-            Taken::Full,
-            "both of the time ahead are remembered"
-        );
-        clock.set(right + 603, 603);
-        assert_eq!(take("4", right + 603), Taken::First);
-        assert_eq!(take("5", right + 603), Taken::First);
-        assert_eq!(take("4", right + 603), Taken::Again);
+        let nonces = Nonces::new(2, Hand::at(Timestamp::UNIX_EPOCH));
+        let take = |nonce, second| take_at(&nonces, nonce, second, second);
+        assert_eq!(take("1", right), Taken::First);
+        assert_eq!(take("2", right + ahead), Taken::First, "the first is forgotten");
+        assert_eq!(take("3", right + ahead + 301), Taken::First, "the second is forgotten");
+        assert_eq!(take("4", right + ahead + 301), Taken::First);
+        // Set back, it takes what is new at once.
+        assert_eq!(take("5", right + 10), Taken::First);
+        assert_eq!(take("6", right + 10), Taken::First);
+        assert_eq!(take("5", right + 10), Taken::Again);
+        assert_eq!(take("7", right + 11), Taken::Full, "what is good now takes its room");
+        assert_eq!(take("1", right), Taken::Again, "it is young enough again");
+        // The age that is allowed is raised.
+        let good = right - 300..=right + 3300;
+        assert_eq!(nonces.take(&"a".parse().unwrap(), "1", right, &good), Taken::Again);
+        // The old time comes again.
+        for (nonce, created) in [
+            ("2", right + ahead),
+            ("3", right + ahead + 301),
+            ("4", right + ahead + 301),
+        ] {
+            assert_eq!(take(nonce, created), Taken::Again, "{nonce}");
+        }
+        assert_eq!(take("7", right + ahead + 302), Taken::First);
+    }
+
+    #[test]
+    fn what_was_used_before_a_clock_was_set_back_is_not_good_again_when_its_time_comes() {
+        let right = 1_800_000_000;
+        let nonces = Nonces::new(10, Hand::at(Timestamp::UNIX_EPOCH));
+        assert_eq!(take_at(&nonces, "1", right, right), Taken::First);
+        // Wrong by an hour, for longer than a signature is good.
+        for second in (0..3600).step_by(100) {
+            let now = right - 3600 + second;
+            let nonce = second.to_string();
+            assert_eq!(
+                take_at(&nonces, &format!("x{nonce}"), now, now),
+                Taken::First,
+                "{second}"
+            );
+        }
+        assert_eq!(take_at(&nonces, "1", right, right), Taken::Again);
     }
 
     #[test]
     fn a_clock_that_was_set_back_by_less_than_has_passed_makes_nothing_good_again() {
         let now = 1_800_000_000;
-        let clock = Hand::at(Timestamp::from_second(now).unwrap());
-        let nonces = Nonces::new(10, Arc::clone(&clock) as Arc<dyn Clock>);
-        let take = |nonce, created, oldest| nonces.take(&"a".parse().unwrap(), nonce, created, oldest);
-        assert_eq!(take("1", now, now - 300), Taken::First);
-        clock.set(now + 302, 302);
-        assert_eq!(take("2", now + 302, now + 2), Taken::First, "the first is forgotten");
+        let nonces = Nonces::new(10, Hand::at(Timestamp::UNIX_EPOCH));
+        assert_eq!(take_at(&nonces, "1", now, now), Taken::First);
+        assert_eq!(
+            take_at(&nonces, "2", now + 302, now + 302),
+            Taken::First,
+            "the first is forgotten"
+        );
         for passed in (303..=600).step_by(99) {
-            let second = now + passed - 300;
-            clock.set(second, passed.unsigned_abs());
-            assert_eq!(take("1", now, second - 300), Taken::Again, "{passed}");
+            assert_eq!(take_at(&nonces, "1", now, now + passed - 300), Taken::Again, "{passed}");
         }
+    }
+
+    #[test]
+    fn seconds_that_are_forgotten_take_bounded_room_and_the_longest_gaps_stay_open() {
+        let mut seconds = Seconds::default();
+        let (right, ahead) = (1000, 9000);
+        for from in [ahead, right] {
+            // From either end, so that some come between others.
+            for step in 0..500 {
+                for second in [from + step * 2, from + 1998 - step * 2] {
+                    seconds.add(second);
+                    assert!(seconds.0.len() <= SPANS_MAX, "{second}");
+                }
+            }
+        }
+        for from in [right, ahead] {
+            for second in (from..from + 2000).step_by(2) {
+                assert!(seconds.contain(second), "{second}");
+            }
+        }
+        assert!(seconds.0.is_sorted_by_key(|span| *span.start()));
+        for second in [999, 3000, 5000, 8999, 11000] {
+            assert!(!seconds.contain(second), "{second}");
+        }
+        let line = "\n| `SPANS_MAX` | 32 | ";
+        assert!(include_str!("../../../../../docs/defaults.md").contains(line));
     }
 }
