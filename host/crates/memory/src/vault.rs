@@ -14,6 +14,7 @@ mod session;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod token;
 mod transit;
 
 use std::fmt;

@@ -74,7 +74,7 @@ impl VaultFailure {
     pub(crate) fn reason(self) -> String {
         match self {
             Self::Unavailable { reason, .. } | Self::Refused { reason } => reason,
-            Self::Forbidden => "the Vault server does not let this login do that; its policy needs the path".to_owned(),
+            Self::Forbidden => "the Vault server does not let this login do that; its policy needs the path (a token that was revoked or used up meanwhile is replaced within 30 seconds)".to_owned(),
             Self::NotFound(_) => "the Vault server has nothing there".to_owned(),
             Self::Conflict => "the Vault server says that others write the same at the same time".to_owned(),
             Self::NoKey => "the Vault server has no such key".to_owned(),

@@ -12,8 +12,9 @@ use sha2::{Digest as _, Sha256};
 /// has forgotten them when it sees the next.
 const REFUSED_FOR: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(16));
 const LONGER: u32 = 32;
-/// Shortest time between two logins for a request that was refused, where the policy does not let a token ask about itself: nobody says
-/// then whether the token or the policy is the reason. Stops a guest that asks for what it may not have from causing a login each time.
+/// Shortest time between two logins for a request that was refused with a token that says nothing of itself. Either the token is not valid
+/// any more, or the policy lets it neither do that nor ask about itself. Stops a guest that asks for what it may not have from causing a
+/// login each time.
 const REPLACED_FOR: Duration = Duration::from_secs(30);
 
 /// A secret id that was shown, so that it is known again and not kept.
@@ -32,9 +33,7 @@ pub(super) struct Pauses(Mutex<State>);
 #[derive(Default)]
 struct State {
     refused: Option<Refused>,
-    /// A token of this login could ask about itself: so one that cannot is not valid any more.
-    may_ask: bool,
-    /// When a token was replaced last before that was known.
+    /// When a token was replaced last.
     replaced: Option<Duration>,
 }
 
@@ -76,21 +75,12 @@ impl Pauses {
         self.state().refused = None;
     }
 
-    /// A token said something of itself.
-    pub(super) fn asked(&self) {
-        self.state().may_ask = true;
-    }
-
-    /// Whether tokens of this login are known to say something of themselves.
-    pub(super) fn may_ask(&self) -> bool {
-        self.state().may_ask
-    }
-
     /// Whether a token that says nothing of itself may be replaced now. Then it counts as replaced.
     pub(super) fn replace(&self, now: Duration) -> bool {
         let mut state = self.state();
-        let is_long_ago = |last: Duration| now.saturating_sub(last) >= REPLACED_FOR;
-        let may = state.may_ask || state.replaced.is_none_or(is_long_ago);
+        let may = state
+            .replaced
+            .is_none_or(|last| now.saturating_sub(last) >= REPLACED_FOR);
         if may {
             state.replaced = Some(now);
         }

@@ -16,6 +16,7 @@ use super::answer::{Answer, VaultFailure, erased, refused_login};
 use super::client::{Client, Erased};
 use super::options::{VaultError, VaultLogin, plain_path};
 use super::pauses::{Pauses, Shown};
+use super::token::TokenValue;
 
 /// Shortest and longest time between two attempts to renew a token while the server does not answer.
 const RETRY_AFTER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
@@ -34,7 +35,7 @@ pub(crate) struct Session {
 /// What the server knows us by.
 #[derive(Clone)]
 struct Token {
-    value: Arc<Zeroizing<String>>,
+    value: Arc<TokenValue>,
     /// None: it stays valid, or nobody says how long.
     lease: Option<Lease>,
 }
@@ -70,6 +71,9 @@ struct Auth {
     client_token: Zeroizing<String>,
     lease_duration: u64,
     renewable: bool,
+    /// How often the token may be used; 0: there is no bound. Servers before Vault 1.10 say nothing.
+    #[serde(default)]
+    num_uses: Option<u64>,
 }
 
 /// What a token says of itself.
@@ -113,13 +117,14 @@ impl Session {
     /// that may not do this; which it was, the token itself is asked. In the first case it logs in again, once.
     pub(crate) async fn exchange<E: Endpoint>(self: &Arc<Self>, endpoint: &E) -> Result<Answer, VaultFailure> {
         let token = self.token().await?;
-        match self.client.send(endpoint, Some(&token)).await {
+        match self.client.send(endpoint, Some(&token.text)).await {
             Err(VaultFailure::Forbidden) => {
                 if self.lookup(&token).await?.is_some() {
                     return Err(VaultFailure::Forbidden);
                 }
-                let token = self.login_again(&token).await?;
-                self.client.send(endpoint, Some(&token)).await
+                self.login_again(&token).await?;
+                let token = self.token().await?;
+                self.client.send(endpoint, Some(&token.text)).await
             }
             other => other,
         }
@@ -130,29 +135,32 @@ impl Session {
         let token = self.token().await?;
         match self.lookup(&token).await? {
             Some(_) => Ok(()),
-            None => self.login_again(&token).await.map(drop),
+            None => self.login_again(&token).await,
         }
     }
 
-    /// A token that is valid as far as is known.
-    async fn token(self: &Arc<Self>) -> Result<Arc<Zeroizing<String>>, VaultFailure> {
+    /// A token that is valid as far as is known, for one request.
+    async fn token(self: &Arc<Self>) -> Result<Arc<TokenValue>, VaultFailure> {
         let held = Arc::clone(&self.token).lock_owned().await;
         let is_due = self.is_due(held.as_ref());
-        if let Some(token) = held.as_ref().filter(|_| !is_due) {
+        if let Some(token) = held.as_ref().filter(|token| !is_due && token.value.take()) {
             return Ok(token.value.clone());
         }
         let session = Arc::clone(self);
         to_the_end(async move { session.renewed(held).await }).await
     }
 
-    async fn renewed(&self, mut held: OwnedMutexGuard<Option<Token>>) -> Result<Arc<Zeroizing<String>>, VaultFailure> {
+    async fn renewed(&self, mut held: OwnedMutexGuard<Option<Token>>) -> Result<Arc<TokenValue>, VaultFailure> {
         if self.is_due(held.as_ref()) {
             self.renew(&mut held).await?;
         }
-        match held.as_ref() {
-            Some(token) => Ok(token.value.clone()),
-            None => self.log_in(&mut held).await,
+        if let Some(token) = held.as_ref().filter(|token| token.value.take()) {
+            return Ok(token.value.clone());
         }
+        let value = self.log_in(&mut held).await?;
+        // A new one has a use left.
+        value.take();
+        Ok(value)
     }
 
     fn is_due(&self, token: Option<&Token>) -> bool {
@@ -160,15 +168,12 @@ impl Session {
         renew_at.is_some_and(|moment| moment <= self.clock.elapsed())
     }
 
-    /// In place of a token that the server does not take any more, unless another caller has done it meanwhile. Where tokens may not ask
-    /// about themselves, one that came in place of another a short while ago stays: the policy is the more likely reason then.
-    async fn login_again(
-        self: &Arc<Self>,
-        refused: &Arc<Zeroizing<String>>,
-    ) -> Result<Arc<Zeroizing<String>>, VaultFailure> {
+    /// In place of a token that the server does not take any more, unless another caller has done it meanwhile. One that came in place of
+    /// another a short while ago stays: the policy is the more likely reason then.
+    async fn login_again(self: &Arc<Self>, refused: &Arc<TokenValue>) -> Result<(), VaultFailure> {
         let held = Arc::clone(&self.token).lock_owned().await;
-        if let Some(token) = held.as_ref().filter(|token| token.value != *refused) {
-            return Ok(token.value.clone());
+        if held.as_ref().is_some_and(|token| token.value.text != refused.text) {
+            return Ok(());
         }
         if held.is_some() && self.can_log_in_again() && !self.pauses.replace(self.clock.elapsed()) {
             return Err(VaultFailure::Forbidden);
@@ -180,27 +185,23 @@ impl Session {
     async fn replace(
         &self,
         mut held: OwnedMutexGuard<Option<Token>>,
-        refused: &Arc<Zeroizing<String>>,
-    ) -> Result<Arc<Zeroizing<String>>, VaultFailure> {
+        refused: &TokenValue,
+    ) -> Result<(), VaultFailure> {
         *held = None;
         let token = self.log_in(&mut held).await?;
-        if token == *refused {
+        if token.text == refused.text {
             *held = None;
             return Err(VaultFailure::refused(
                 "the Vault server does not take the token (any more); give the host a new one",
             ));
         }
-        if !self.pauses.may_ask() {
-            // Once, since it counts as a use of the token. An answer that fails leaves it unknown.
-            let _told = self.lookup(&token).await;
-        }
-        Ok(token)
+        Ok(())
     }
 
-    async fn log_in(&self, held: &mut Option<Token>) -> Result<Arc<Zeroizing<String>>, VaultFailure> {
+    async fn log_in(&self, held: &mut Option<Token>) -> Result<Arc<TokenValue>, VaultFailure> {
         let token = match &self.login {
             VaultLogin::Token(credential) => {
-                let value = Arc::new(text(credential.read().await?.expose()));
+                let value = TokenValue::new(text(credential.read().await?.expose()), None);
                 let looked = self.lookup(&value).await?;
                 Token {
                     lease: looked.and_then(|data| self.lease(data.ttl, data.renewable, None)),
@@ -233,7 +234,7 @@ impl Session {
                 let granted: Granted = answer.map_err(refused_login)?.parse()?;
                 Token {
                     lease: self.lease(granted.auth.lease_duration, granted.auth.renewable, None),
-                    value: Arc::new(granted.auth.client_token),
+                    value: TokenValue::new(granted.auth.client_token, granted.auth.num_uses),
                 }
             }
         };
@@ -244,13 +245,13 @@ impl Session {
     }
 
     /// What the server says of a token; none: it does not take it, or does not let it ask.
-    async fn lookup(&self, token: &Zeroizing<String>) -> Result<Option<LookedData>, VaultFailure> {
+    async fn lookup(&self, token: &TokenValue) -> Result<Option<LookedData>, VaultFailure> {
+        if !token.take() {
+            return Ok(None);
+        }
         let request = LookupTokenSelfRequest {};
-        match self.client.send(&request, Some(token)).await {
-            Ok(answer) => {
-                self.pauses.asked();
-                Ok(Some(answer.parse::<Looked>()?.data))
-            }
+        match self.client.send(&request, Some(&token.text)).await {
+            Ok(answer) => Ok(Some(answer.parse::<Looked>()?.data)),
             Err(VaultFailure::Forbidden) => Ok(None),
             Err(other) => Err(other),
         }
@@ -308,9 +309,9 @@ impl Session {
         token: &Token,
         lease: Lease,
     ) -> Result<(), VaultFailure> {
-        if lease.renewable {
+        if lease.renewable && token.value.take() {
             let request = RenewTokenSelfRequest { increment: None };
-            match self.client.send(&request, Some(&token.value)).await {
+            match self.client.send(&request, Some(&token.value.text)).await {
                 Ok(answer) => {
                     let granted: Granted = answer.parse()?;
                     let auth = granted.auth;

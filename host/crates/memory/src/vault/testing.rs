@@ -158,10 +158,13 @@ pub(crate) const LASTING: &str = r#"{"data":{"ttl":0,"renewable":false}}"#;
 
 /// The answer to a login or a renewal.
 pub(crate) fn granted(token: &str, seconds: u64) -> Said {
-    Said::json(
-        200,
-        &format!(r#"{{"auth":{{"client_token":"{token}","lease_duration":{seconds},"renewable":true}}}}"#),
-    )
+    granted_for(token, seconds, 0)
+}
+
+/// The same for a token that may be used so often, where that is not 0.
+pub(crate) fn granted_for(token: &str, seconds: u64, uses: u32) -> Said {
+    let auth = format!(r#""client_token":"{token}","lease_duration":{seconds},"renewable":true,"num_uses":{uses}"#);
+    Said::json(200, &format!(r#"{{"auth":{{{auth}}}}}"#))
 }
 
 /// One version of a secret.

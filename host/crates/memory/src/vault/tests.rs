@@ -5,15 +5,16 @@ mod leaving;
 #[cfg(feature = "services")]
 mod services;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aral_contract::{SecretError, SecretReference, SecretSource as _, SecretValue};
 use aral_runtime::files;
 
 use super::client::Erased;
-use super::testing::{LASTING, Said, Server, granted, role, taken, token, version};
+use super::testing::{LASTING, Said, Server, granted, granted_for, role, taken, token, version};
 use super::*;
 use crate::key_service::{KeyService as _, KeyServiceError};
 use crate::secret::VaultSecrets;
@@ -507,26 +508,47 @@ async fn a_revoked_token_is_replaced_once() {
     assert_eq!(logins(&server), 2);
 }
 
-#[tokio::test]
-async fn a_token_that_is_used_up_is_replaced_each_time() {
-    // As with `token_num_uses = 3`: a question about the token counts, too.
-    let (logins, left) = (AtomicU32::new(0), AtomicU32::new(0));
-    let server = Server::start(move |asked| {
+/// A server that takes each token so often, whatever is asked with it (`token_num_uses`), and lets it read a secret.
+fn counting(uses: u32) -> Server {
+    let left = Mutex::new(HashMap::new());
+    Server::start(move |asked| {
+        let mut left = left.lock().unwrap();
         if asked.path == "/v1/auth/approle/login" {
-            left.store(3, Ordering::SeqCst);
-            return granted(&format!("t-{}", logins.fetch_add(1, Ordering::SeqCst)), 60);
+            let token = format!("t-{}", left.len());
+            left.insert(token.clone(), uses);
+            return granted_for(&token, 60, uses);
         }
-        let less = |left: u32| left.checked_sub(1);
-        let is_valid = left.try_update(Ordering::SeqCst, Ordering::SeqCst, less).is_ok();
+        let token = asked.header("x-vault-token").and_then(|token| left.get_mut(token));
+        let is_valid = token.is_some_and(|left| left.checked_sub(1).map(|less| *left = less).is_some());
         match asked.path.as_str() {
             _ if !is_valid => Said::json(403, r#"{"errors":["permission denied"]}"#),
-            "/v1/auth/token/lookup-self" => Said::json(200, LASTING),
-            _ => version(r#"{"password":"x"}"#, 1),
+            "/v1/kv/data/app/db" => version(r#"{"password":"x"}"#, 1),
+            // Without the policy `default`.
+            _ => Said::json(403, r#"{"errors":["permission denied"]}"#),
         }
-    });
-    let vault = server.vault(role(), clock());
-    for _ in 0..20 {
-        assert_eq!(read_text(&vault).await, "x");
+    })
+}
+
+#[tokio::test]
+async fn a_token_that_is_used_up_is_replaced_each_time() {
+    for uses in [1, 3] {
+        let server = counting(uses);
+        let vault = server.vault(role(), clock());
+        for _ in 0..6 {
+            assert_eq!(read_text(&vault).await, "x", "{uses}");
+        }
+        let mut reading = tokio::task::JoinSet::new();
+        for _ in 0..6 {
+            let vault = vault.clone();
+            reading.spawn(async move { read_text(&vault).await });
+        }
+        while let Some(read) = reading.join_next().await {
+            assert_eq!(read.unwrap(), "x", "{uses}");
+        }
+        let lines = server.lines();
+        let logins = lines.iter().filter(|line| line.ends_with("/login")).count();
+        assert_eq!(logins, 12 / uses as usize, "{lines:?}");
+        assert_eq!(lines.len(), logins + 12, "nothing is sent that is refused: {lines:?}");
     }
 }
 
@@ -551,6 +573,26 @@ async fn a_token_is_not_replaced_at_the_rate_of_requests_that_it_may_not_make() 
     }
     let line = "\n| `REPLACED_FOR` | 30 s | ";
     assert!(include_str!("../../../../../docs/defaults.md").contains(line));
+}
+
+#[tokio::test]
+async fn a_token_is_not_replaced_at_the_rate_of_requests_where_an_earlier_one_could_ask_about_itself() {
+    // The role loses the policy `default` after the first question.
+    let (logins, questions) = (AtomicU32::new(0), AtomicU32::new(0));
+    let server = Server::start(move |asked| match asked.path.as_str() {
+        "/v1/auth/approle/login" => granted(&format!("t-{}", logins.fetch_add(1, Ordering::SeqCst)), 60),
+        "/v1/auth/token/lookup-self" if questions.fetch_add(1, Ordering::SeqCst) == 0 => Said::json(200, LASTING),
+        _ => Said::json(403, r#"{"errors":["permission denied"]}"#),
+    });
+    let vault = server.vault(role(), clock());
+    for _ in 0..10 {
+        let error = read(&vault).await.unwrap_err();
+        assert!(
+            matches!(&error, SecretError::Refused { reason, .. } if reason.contains("policy") && reason.contains("revoked")),
+            "{error:?}"
+        );
+    }
+    assert_eq!(server.lines().iter().filter(|line| line.ends_with("/login")).count(), 2);
 }
 
 #[tokio::test]
