@@ -25,7 +25,7 @@ rules! {
     RATES_REDIS_CREDENTIALS = "rates.redis_credentials", Done, "a configuration has another password or other authorities for Redis, and those of the start hold until a restart";
     TLS_RELOAD = "tls.reload", Seen, "files of TLS were not taken, and their listener goes on with those that it has";
     TLS_CERTIFICATE = "tls.certificate", Seen, "a listener shows a certificate that is not in its time";
-    TLS_OCSP = "tls.ocsp", Seen, "a listener has an OCSP response that clients would not take, with the reason, and does not send it";
+    TLS_OCSP = "tls.ocsp", Seen, "a listener has an OCSP response that clients would not take, with the reason, and does not send it; or the one that it sends instead is over";
     BREAKER_OPENED = "breaker.opened", Done, "a capability keeps failing for a persona, and is not called for it for a while";
     BREAKER_CLOSED = "breaker.closed", Done, "it is called again";
     PERSONA_OVERRIDE = "persona.override", Seen, "a document tried to take the place of a persona without being a newer issue that is signed";

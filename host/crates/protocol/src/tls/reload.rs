@@ -265,8 +265,8 @@ fn tell(door: &Door, tls: &Tls) {
         door.shared.record_tls_over(address);
     }
     if let Some(why) = settings.lacks_staple(now) {
-        tracing::warn!(%address, error = %why, "the OCSP response is not sent: the one before it is, while it is in its time, or none");
-        door.shared.record_tls_unstapled(address, why.to_string());
+        tracing::warn!(%address, error = %why, "the OCSP response of the file is not sent");
+        door.shared.record_tls_unstapled(address, why);
     }
 }
 

@@ -43,6 +43,8 @@ pub(super) struct Settings {
     staple: Option<Staple>,
     /// Somebody knows that it is not sent.
     told: AtomicBool,
+    /// Somebody knows that none is sent, not even one of before.
+    told_none: AtomicBool,
 }
 
 impl Settings {
@@ -75,6 +77,8 @@ impl Settings {
             (Some(fault), Some(before)) if is_shown && fault != OcspError::NotGood => before.shown.response(now),
             (Some(_) | None, _) => None,
         };
+        // One that names no end counts on newer ones that can be had at any time. It would be sent for as long as the file is bad.
+        let kept = kept.filter(|(times, _)| *times.end() < i64::MAX);
         let stapled = read.into_iter().chain(kept).map(|(times, response)| {
             let ocsp = Some(response);
             (times, Arc::new(CertifiedKey { ocsp, ..plain.clone() }))
@@ -114,6 +118,7 @@ impl Settings {
             shown,
             staple,
             told: AtomicBool::new(false),
+            told_none: AtomicBool::new(false),
         })
     }
 
@@ -122,10 +127,19 @@ impl Settings {
         is_news(&self.told_over, !self.valid.contains(&now))
     }
 
-    /// Why there is an OCSP response that is not sent now, if nobody knows it yet. Whoever asks does from then on.
-    pub(super) fn lacks_staple(&self, now: i64) -> Option<OcspError> {
+    /// Why there is an OCSP response that is not sent now, and whether the one before it is, if nobody knows it yet. Whoever asks does from
+    /// then on.
+    pub(super) fn lacks_staple(&self, now: i64) -> Option<String> {
         let why = self.staple.as_ref().and_then(|staple| ocsp::fault(staple, now));
-        if is_news(&self.told, why.is_some()) { why } else { None }
+        let sends_none = why.is_some() && self.shown.stapled(now).is_none();
+        let news = [is_news(&self.told, why.is_some()), is_news(&self.told_none, sends_none)];
+        let instead = if sends_none {
+            "none is sent"
+        } else {
+            "the one before it is sent while it is in its time"
+        };
+        why.filter(|_| news.contains(&true))
+            .map(|why| format!("{why}; {instead}"))
     }
 }
 

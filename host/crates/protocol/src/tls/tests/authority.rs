@@ -164,7 +164,7 @@ fn der(tag: u8, content: &[&[u8]]) -> Vec<u8> {
     value
 }
 
-/// An OCSP response (RFC 6960, section 4.2.1) about one certificate, with a signature that nobody checks here.
+/// An OCSP response (RFC 6960, section 4.2.1) about one certificate, with a signature that nobody checks here. Without `to` it has no end.
 pub(super) fn ocsp(serial: u8, good: bool, from: &str, to: &str) -> Vec<u8> {
     let sha1 = der(0x30, &[&[0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a], &[0x05, 0x00]]);
     let hash = der(0x04, &[&[7; 20]]);
@@ -174,7 +174,11 @@ pub(super) fn ocsp(serial: u8, good: bool, from: &str, to: &str) -> Vec<u8> {
     } else {
         der(0xa1, &[&der(0x18, &[b"20250101000000Z"])])
     };
-    let until = der(0xa0, &[&der(0x18, &[to.as_bytes()])]);
+    let until = if to.is_empty() {
+        Vec::new()
+    } else {
+        der(0xa0, &[&der(0x18, &[to.as_bytes()])])
+    };
     let answer = der(0x30, &[&about, &status, &der(0x18, &[from.as_bytes()]), &until]);
     let by_key = der(0xa2, &[&hash]);
     let at = der(0x18, &[from.as_bytes()]);

@@ -13,6 +13,7 @@ use super::authority::{Authority, ocsp};
 use super::peer::{Peer, ask, h1};
 use crate::Bounds;
 use crate::tests::{Fixture, start_at};
+use crate::tls::reload::Looks;
 use crate::tls::{BadStaple, ClientAuth, Tls, TlsOptions, TlsPart};
 
 /// The day that a test sets, in the past: whoever connects looks at the clock of this machine. Limits are given back as time passes.
@@ -255,8 +256,13 @@ async fn an_ocsp_response_that_is_none_or_not_good_is_not_sent_and_keeps_no_list
         it.renew(|_| ());
         assert!(!comes_in(&peers[1]).await, "{why}");
         assert_eq!(shown(&it, &peers[2]).await.1, sent, "{why}");
+        // The moment in which the one of before is over is told as well.
+        let _looks = it.reloader.look(Looks::new());
+        assert_eq!(reasons().len(), 1, "{why}");
         hand.set("2025-07-02T00:00:00Z");
         assert!(shown(&it, &peers[2]).await.1.is_empty(), "{why}");
+        let _looks = it.reloader.look(Looks::new());
+        assert_eq!(reasons().len(), usize::from(!sent.is_empty()), "{why}");
         authority.write("more.pem", authority.issued(&[5, 6, 7], 2010, 2100));
         let more = it.prepare(|options| {
             let clients = options.listeners[0].tls.as_mut().unwrap().clients.as_mut().unwrap();
@@ -280,7 +286,35 @@ fn an_ocsp_response_that_came_too_early_and_is_over_later_is_told_of_again() {
     for (day, told) in [(1, true), (2, false), (11, false), (21, true), (22, false)] {
         let time: jiff::Timestamp = format!("2025-06-{day:02}T00:00:00Z").parse().unwrap();
         let lacks = tls.settings().lacks_staple(time.as_second());
-        assert_eq!(lacks, told.then_some(OcspError::Time), "{day}");
+        let wanted = told.then(|| format!("{}; none is sent", OcspError::Time));
+        assert_eq!(lacks, wanted, "{day}");
+    }
+}
+
+#[test]
+fn the_end_of_the_response_that_is_sent_in_place_of_a_bad_one_is_told_and_one_without_an_end_is_not_sent() {
+    let second = |day: &str| day.parse::<jiff::Timestamp>().unwrap().as_second();
+    let (june, july) = (second("2025-06-01T00:00:00Z"), second("2025-07-02T00:00:00Z"));
+    for (to, is_kept) in [("20250701000000Z", true), ("", false)] {
+        let authority = Authority::new("root");
+        authority.write("ocsp.der", ocsp(1, true, "20250101000000Z", to));
+        let options = TlsOptions {
+            ocsp_file: Some(authority.path("ocsp.der")),
+            ..authority.options()
+        };
+        let clock = Hand::at("2025-06-01T00:00:00Z");
+        let tls = Arc::new(Tls::open(options, clock, BadStaple::Refused, None).unwrap());
+        assert_eq!(tls.settings().lacks_staple(june), None, "{to}");
+        authority.write("ocsp.der", NO_ANSWER);
+        tls.read_again().unwrap().take();
+        let why = |instead| Some(format!("{}; {instead}", OcspError::Unsuccessful));
+        let none = why("none is sent");
+        let kept = why("the one before it is sent while it is in its time");
+        let lacks = || tls.settings().lacks_staple(june);
+        assert_eq!(lacks(), if is_kept { kept } else { none.clone() }, "{to}");
+        assert_eq!(lacks(), None, "{to}");
+        assert_eq!(tls.settings().lacks_staple(july), none.filter(|_| is_kept), "{to}");
+        assert_eq!(tls.settings().lacks_staple(july), None, "{to}");
     }
 }
 
