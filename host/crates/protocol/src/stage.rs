@@ -12,7 +12,7 @@ use crate::bounds::Bounds;
 use crate::door::{Door, Shared};
 use crate::listener::ListenerOptions;
 use crate::router;
-use crate::tls::{BadStaple, Fresh, Tls, TlsOptions, left_out};
+use crate::tls::{Fresh, Tls, TlsOptions, left_out};
 
 /// Everything that a configuration can replace while the server runs. What it adds is a field of [`Shared`], which is made
 /// anew with it; what must go on from one to the next, [`Shared::renewed`] hands over.
@@ -41,17 +41,12 @@ impl Stage {
         addresses: &[SocketAddr],
         before: Option<&Self>,
     ) -> Result<Self, BindError> {
-        let bad = if before.is_some() {
-            BadStaple::LeftOut
-        } else {
-            BadStaple::Refused
-        };
         let mut reread = Reread::default();
         let doors = listeners.into_iter().zip(addresses).enumerate();
         let doors = doors.map(|(index, (listener, address))| {
             let held = before.and_then(|stage| stage.tls(index));
             let tls = listener.tls.clone();
-            let tls = tls.map(|tls| secure(tls, *address, &shared, bad, held, &mut reread));
+            let tls = tls.map(|tls| secure(tls, *address, &shared, held, &mut reread));
             let (address, shared) = (*address, Arc::clone(&shared));
             tls.transpose().map(|tls| {
                 Arc::new(Door {
@@ -101,7 +96,6 @@ fn secure(
     options: TlsOptions,
     address: SocketAddr,
     shared: &Shared,
-    bad: BadStaple,
     held: Option<Arc<Tls>>,
     reread: &mut Reread,
 ) -> Result<Arc<Tls>, BindError> {
@@ -114,7 +108,7 @@ fn secure(
             Ok(tls)
         }
         held => {
-            let opened = Tls::open(options, shared.clock(), bad, held.as_deref());
+            let opened = Tls::open(options, shared.clock(), held.as_deref());
             opened.map(Arc::new).map_err(|source| BindError::Tls {
                 address,
                 source: Box::new(source),

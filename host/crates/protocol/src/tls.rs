@@ -40,8 +40,8 @@ pub struct TlsOptions {
 
 /// What an OCSP response comes to that clients would not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BadStaple {
-    /// It is refused: whoever starts a server is told.
+enum BadStaple {
+    /// It is refused: whoever starts a server, or names another file, is told.
     Refused,
     /// It is not sent, and on record. A server that runs has to take everything else, above all what was revoked.
     LeftOut,

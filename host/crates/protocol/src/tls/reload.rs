@@ -40,13 +40,14 @@ impl fmt::Debug for Tls {
 pub(crate) type Secured<S> = (TlsStream<S>, Option<Arc<ClientCertificate>>);
 
 impl Tls {
-    /// Reads the files. `before` is what the listener has until then, whatever it is made from.
-    pub(crate) fn open(
-        options: TlsOptions,
-        clock: Arc<dyn Clock>,
-        bad: BadStaple,
-        before: Option<&Self>,
-    ) -> Result<Self, TlsError> {
+    /// Reads the files. `before` is what the listener has until then, whatever it is made from. Whoever names another OCSP response than
+    /// before is there and learns what is wrong with it. A server with such a line would not start.
+    pub(crate) fn open(options: TlsOptions, clock: Arc<dyn Clock>, before: Option<&Self>) -> Result<Self, TlsError> {
+        let bad = if before.is_some_and(|before| before.options.ocsp_file == options.ocsp_file) {
+            BadStaple::LeftOut
+        } else {
+            BadStaple::Refused
+        };
         let files = Files::read(&options, bad)?;
         let before = before.map(Self::settings);
         let settings = Settings::make(&options, &files, &clock, bad, before.as_deref())?;

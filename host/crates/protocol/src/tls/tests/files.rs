@@ -14,13 +14,13 @@ use super::authority::{Authority, ocsp};
 use super::peer::{Peer, ask, h1};
 use crate::tests::{Fixture, start_as, start_with};
 use crate::tls::reload::{Looks, take};
-use crate::tls::{BadStaple, ClientAuth, Tls, TlsOptions};
+use crate::tls::{ClientAuth, Tls, TlsOptions};
 use crate::{BindError, Bounds, Caller, ListenerOptions};
 
 /// Why the files are refused, and what repairs it.
 fn refused(options: &TlsOptions) -> (String, String) {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    let error = Tls::open(options.clone(), clock, BadStaple::Refused, None).expect_err("it is refused");
+    let error = Tls::open(options.clone(), clock, None).expect_err("it is refused");
     (aral_contract::failure::chain(&error), error.hint())
 }
 
@@ -131,7 +131,7 @@ fn files_that_cannot_be_used_are_named_with_what_is_wrong() {
     }
     authority.write("ocsp.der", now(1, true));
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-    Tls::open(with_ocsp, clock, BadStaple::Refused, None).expect("everything is in order");
+    Tls::open(with_ocsp, clock, None).expect("everything is in order");
 }
 
 #[test]

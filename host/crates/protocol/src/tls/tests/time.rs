@@ -14,7 +14,7 @@ use super::peer::{Peer, ask, h1};
 use crate::Bounds;
 use crate::tests::{Fixture, start_at};
 use crate::tls::reload::Looks;
-use crate::tls::{BadStaple, ClientAuth, Tls, TlsOptions, TlsPart};
+use crate::tls::{ClientAuth, Tls, TlsOptions, TlsPart};
 
 /// The day that a test sets, in the past: whoever connects looks at the clock of this machine. Limits are given back as time passes.
 #[derive(Debug)]
@@ -273,6 +273,31 @@ async fn an_ocsp_response_that_is_none_or_not_good_is_not_sent_and_keeps_no_list
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_that_names_another_ocsp_response_than_before_is_refused_where_that_is_none() {
+    let authority = Authority::new("root");
+    let good = ocsp(1, true, "20250101000000Z", "20250701000000Z");
+    for name in ["ocsp.der", "good.der"] {
+        authority.write(name, &good);
+    }
+    authority.write("bad.der", NO_ANSWER);
+    let named = |name: &str| TlsOptions {
+        ocsp_file: Some(authority.path(name)),
+        ..authority.options()
+    };
+    for before in [None, Some(authority.options()), Some(named("ocsp.der"))] {
+        let clock = Hand::at("2025-06-01T00:00:00Z") as Arc<dyn Clock>;
+        let it = start_at(clock, Bounds::default(), |listener, _| listener.tls = before).await;
+        for name in ["none.der", "bad.der"] {
+            let refused = it.prepare(|options| options.listeners[0].tls = Some(named(name)));
+            let why = aral_contract::failure::chain(&refused.unwrap_err());
+            assert!(why.contains(name), "{why}");
+        }
+        it.prepare(|options| options.listeners[0].tls = Some(named("good.der")))
+            .unwrap();
+    }
+}
+
 #[test]
 fn an_ocsp_response_that_came_too_early_and_is_over_later_is_told_of_again() {
     let authority = Authority::new("root");
@@ -281,8 +306,7 @@ fn an_ocsp_response_that_came_too_early_and_is_over_later_is_told_of_again() {
         ocsp_file: Some(authority.path("ocsp.der")),
         ..authority.options()
     };
-    let clock = Hand::at("2025-06-01T00:00:00Z");
-    let tls = Tls::open(options, clock, BadStaple::LeftOut, None).unwrap();
+    let tls = Tls::open(options, Hand::at("2025-06-11T00:00:00Z"), None).unwrap();
     for (day, told) in [(1, true), (2, false), (11, false), (21, true), (22, false)] {
         let time: jiff::Timestamp = format!("2025-06-{day:02}T00:00:00Z").parse().unwrap();
         let lacks = tls.settings().lacks_staple(time.as_second());
@@ -303,7 +327,7 @@ fn the_end_of_the_response_that_is_sent_in_place_of_a_bad_one_is_told_and_one_wi
             ..authority.options()
         };
         let clock = Hand::at("2025-06-01T00:00:00Z");
-        let tls = Arc::new(Tls::open(options, clock, BadStaple::Refused, None).unwrap());
+        let tls = Arc::new(Tls::open(options, clock, None).unwrap());
         assert_eq!(tls.settings().lacks_staple(june), None, "{to}");
         authority.write("ocsp.der", NO_ANSWER);
         tls.read_again().unwrap().take();
