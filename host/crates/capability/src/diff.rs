@@ -197,8 +197,8 @@ fn diff_names(subject: &str, old: &[String], new: &[String]) -> Vec<Change> {
 }
 
 /// Compares two manifests: each version of a capability with the same one of before, or else with the next lower one of before, or
-/// else with the lowest one of before, or else with nothing. And each version that is gone with the lower one that its callers get now: of
-/// that only what grew is told.
+/// else with the lowest one of before, or else with nothing. And each version that is gone with the lower one that its callers get, and what is
+/// called without a version with what was: of that only what grew is told.
 pub fn diff_manifests(old: &ManifestBody, new: &ManifestBody) -> Diff {
     let by_id = |body: &'_ ManifestBody| {
         let mut map: BTreeMap<CapabilityId, Vec<Entry>> = BTreeMap::new();
@@ -236,12 +236,13 @@ fn diff_versions(old: &[Entry], new: &[Entry]) -> Vec<Change> {
             None => entry::added(entry),
         });
     }
-    for before in old.iter().filter(|before| !stays(before)) {
-        for now in instead(before, old, new) {
-            for change in diff_entries(before, now).changes {
-                if change.grew && !changes.contains(&change) {
-                    changes.push(change);
-                }
+    let replaced = old.iter().filter(|before| !stays(before));
+    let replaced = replaced.filter_map(|before| Some((before, next_lower(before, new)?)));
+    let without_version = newest(old).zip(newest(new));
+    for (before, now) in replaced.chain(without_version) {
+        for change in diff_entries(before, now).changes {
+            if change.grew && !changes.contains(&change) {
+                changes.push(change);
             }
         }
     }
@@ -249,19 +250,17 @@ fn diff_versions(old: &[Entry], new: &[Entry]) -> Vec<Change> {
     changes
 }
 
-/// The lower versions that take the place of one that is gone: for whoever was given its line, such as `@^1`, and, if it was the newest
-/// of all, for whoever gives no version.
-fn instead<'a>(gone: &Entry, old: &[Entry], new: &'a [Entry]) -> impl Iterator<Item = &'a Entry> {
-    let version = gone.version.clone();
-    let is_of_its_line = |one: &&Entry| {
+/// The lower version that takes the place of one that is gone, for whoever was given its line up to its minor version, such as `@~1.2` or
+/// `@>=1, <1.3`, or up to its end, such as `@^1`.
+fn next_lower<'a>(gone: &Entry, new: &'a [Entry]) -> Option<&'a Entry> {
+    let version = &gone.version;
+    let now = new.iter().rfind(|one| {
         let is_taken = one.version.pre.is_empty() || !version.pre.is_empty();
-        is_taken && one.version.major == version.major && (version.major > 0 || one.version.minor == version.minor)
-    };
-    let of_its_line = new.iter().rfind(is_of_its_line);
-    let was_newest = newest(old).is_some_and(|newest| newest.version == version);
-    let of_all = newest(new).filter(|_| was_newest);
-    let both = [of_its_line, of_all].into_iter().flatten();
-    both.filter(move |now| now.version < version)
+        let is_of_its_line =
+            one.version.major == version.major && (version.major > 0 || one.version.minor == version.minor);
+        is_taken && is_of_its_line && one.version.minor <= version.minor
+    });
+    now.filter(|now| now.version < *version)
 }
 
 /// What is called without a version.

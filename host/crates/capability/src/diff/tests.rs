@@ -496,6 +496,23 @@ fn whoever_gets_a_lower_version_in_place_of_one_that_is_gone_may_get_more() {
             vec![wide("1.0.0")],
             vec!["version changed", grown, "capability removed"],
         ),
+        // Whoever was given `@~1.2` gets what others of its line do not.
+        (
+            vec![wide("1.2.0"), narrow("1.2.3"), narrow("1.3.0")],
+            vec![wide("1.2.0"), narrow("1.3.0")],
+            vec![grown, "capability removed"],
+        ),
+        // What is called without a version is the newest release, or the newest of all where there is none.
+        (
+            vec![narrow("1.0.0"), wide("2.0.0-rc.1")],
+            vec![wide("2.0.0-rc.1")],
+            vec![grown, "capability removed"],
+        ),
+        (
+            vec![narrow("1.0.0"), wide("2.0.0-rc.1")],
+            vec![narrow("1.0.0"), wide("2.0.0-rc.1"), wide("2.0.0")],
+            vec!["version changed", grown],
+        ),
         // What gets less, or the same, did not grow.
         (
             vec![narrow("1.0.0"), wide("1.2.0")],
