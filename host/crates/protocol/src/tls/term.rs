@@ -72,9 +72,13 @@ impl TlsOptions {
             let issued = newest.entry(part(list)).or_insert_with(|| list.last_update());
             *issued = list.last_update().max(*issued);
         }
-        // An older one says nothing any more, and its end is nobody's.
-        let holding = lists.iter();
-        let holding = holding.filter(|(_, list)| newest.get(&part(list)) == Some(&list.last_update()));
+        // An older one says nothing any more, and its end is nobody's. A list of all certificates is one for each part of them.
+        let holding = lists.iter().filter(|(_, list)| {
+            let (issuer, point) = part(list);
+            let same = [(issuer, point), (issuer, None)].into_iter();
+            let mut issued = same.filter_map(|part| newest.get(&part));
+            issued.all(|issued| *issued <= list.last_update())
+        });
         all.extend(holding.filter_map(|(file, list)| of_list(file, list)));
         Ok(all)
     }
@@ -103,7 +107,7 @@ fn of_certificate(file: &Path, one: &X509Certificate<'_>) -> Option<TlsTerm> {
     TlsTerm::new(TlsPart::Certificate, file, from, to)
 }
 
-/// The issuer of a list, and for which part of its certificates the list holds.
+/// The issuer of a list, and for which part of its certificates the list holds; none: for all.
 fn part<'a>(list: &'a CertificateRevocationList<'_>) -> (&'a [u8], Option<&'a [u8]>) {
     let mut extensions = list.extensions().iter();
     let point = extensions.find(|extension| extension.oid == OID_X509_EXT_ISSUER_DISTRIBUTION_POINT);

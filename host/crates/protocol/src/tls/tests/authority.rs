@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
-    date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, CrlDistributionPoint,
+    CrlIssuingDistributionPoint, DnType, ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose,
+    RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
@@ -90,6 +90,27 @@ impl Authority {
 
     /// The same in a list that was issued when a year began.
     pub(super) fn issued(&self, serials: &[u64], year: i32, next_year: i32) -> String {
+        self.list(serials, year, next_year, None)
+    }
+
+    /// The same, and it holds for a part of the certificates alone: those that name this address.
+    pub(super) fn issued_in_part(&self, address: &str, year: i32, next_year: i32) -> String {
+        let point = CrlIssuingDistributionPoint {
+            distribution_point: CrlDistributionPoint {
+                uris: vec![address.to_owned()],
+            },
+            scope: None,
+        };
+        self.list(&[], year, next_year, Some(point))
+    }
+
+    fn list(
+        &self,
+        serials: &[u64],
+        year: i32,
+        next_year: i32,
+        issuing_distribution_point: Option<CrlIssuingDistributionPoint>,
+    ) -> String {
         let revoked = serials.iter().map(|serial| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2025, 1, 1),
@@ -100,7 +121,7 @@ impl Authority {
             this_update: date_time_ymd(year, 1, 1),
             next_update: date_time_ymd(next_year, 1, 1),
             crl_number: SerialNumber::from(1),
-            issuing_distribution_point: None,
+            issuing_distribution_point,
             revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };

@@ -184,7 +184,28 @@ fn what_the_files_of_a_listener_say_has_the_end_that_stands_in_it() {
         format!("{older}{}{other}", authority.revoked(&[5], 2028)),
     );
     let other = of(TlsPart::RevocationList, "revoked.pem", "2012-01-01T00:00:00Z");
-    assert_eq!(ends(), [own, list, other]);
+    assert_eq!(ends(), [own.clone(), list, other]);
+    // Each part of the certificates has a newest list, and a list of all is one for each part.
+    let parts = [
+        ("http://a/1", 2000, 2031),
+        ("http://a/2", 2001, 2032),
+        ("http://a/2", 2000, 2033),
+    ];
+    let parts = parts.map(|(address, year, next_year)| authority.issued_in_part(address, year, next_year));
+    let end = |year| {
+        of(
+            TlsPart::RevocationList,
+            "revoked.pem",
+            &format!("{year}-01-01T00:00:00Z"),
+        )
+    };
+    authority.write("revoked.pem", parts.concat());
+    assert_eq!(ends(), [own.clone(), end(2031), end(2032)]);
+    let all = |year| authority.issued(&[5], year, 2034);
+    authority.write("revoked.pem", parts.concat() + &all(2001));
+    assert_eq!(ends(), [own.clone(), end(2032), end(2034)]);
+    authority.write("revoked.pem", parts.concat() + &all(2002));
+    assert_eq!(ends(), [own, end(2034)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
