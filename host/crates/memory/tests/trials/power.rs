@@ -527,3 +527,36 @@ fn the_folder_of_a_new_store_is_on_the_disk_before_anything_is_acknowledged() {
         );
     }
 }
+
+#[test]
+fn each_folder_above_a_new_store_is_on_the_disk_before_anything_is_made_in_it() {
+    const FOLDERS: [(&str, &str, &str); 2] = [("", "new", "new/deeper"), ("new", "new/deeper", "new/deeper/store")];
+    for is_left in [false, true] {
+        let place = Place::with_store_at("new/deeper/store");
+        if is_left {
+            // By a process that was killed before it synced the folder above.
+            std::fs::DirBuilder::new()
+                .mode(0o700)
+                .create(place.beside("new"))
+                .expect("a folder");
+        }
+        let turns = Trial::new(21).turns(1);
+        let text = traced(&place, START, &turns, None, |_trace| ());
+        let events = trace::parse(&text, &place.beside(""));
+        let made = |path: &str| {
+            let made = Happened::Mkdir(PathBuf::from(path));
+            events.iter().position(|event| event.what == made)
+        };
+        assert_eq!(made("new").is_none(), is_left);
+        for (above, folder, below) in FOLDERS {
+            let below = made(below).expect("a folder that is made");
+            let synced = Happened::Sync(PathBuf::from(above));
+            assert!(
+                events[made(folder).unwrap_or(0)..below]
+                    .iter()
+                    .any(|event| event.what == synced),
+                "the name of `{folder}` was not synced"
+            );
+        }
+    }
+}

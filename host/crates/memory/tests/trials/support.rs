@@ -20,18 +20,25 @@ pub(crate) const START: i64 = 1_767_225_600;
 /// An empty folder for a store, gone at the end.
 pub(crate) struct Place {
     folder: TempDir,
+    store: &'static str,
 }
 
 impl Place {
     pub(crate) fn new() -> Self {
+        Self::with_store_at("store")
+    }
+
+    /// The store lies in folders below that are not there yet.
+    pub(crate) fn with_store_at(store: &'static str) -> Self {
         Self {
             folder: TempDir::new().expect("a folder"),
+            store,
         }
     }
 
     /// Where the store lies.
     pub(crate) fn store(&self) -> PathBuf {
-        self.folder.path().join("store")
+        self.folder.path().join(self.store)
     }
 
     /// A file beside the store.
