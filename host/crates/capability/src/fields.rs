@@ -96,8 +96,8 @@ pub(crate) fn says_how_packed(name: &str) -> Option<&'static [&'static str]> {
         return None;
     }
     let plain: &'static [&'static str] = match variable.as_str() {
-        // A field of mail (RFC 2045), which servers send with downloads.
-        "content-transfer-encoding" => &["7bit", "8bit", "binary"],
+        // A field of mail (RFC 2045), which servers send with downloads. `identity` is no word of mail, and some write it all the same.
+        "content-transfer-encoding" => &["7bit", "8bit", "binary", "identity"],
         _ if name == "transfer-encoding" => &["chunked"],
         _ => &["identity"],
     };

@@ -343,6 +343,7 @@ async fn an_answer_that_cannot_be_searched_is_not_handed_out() {
         ("200 OK\r\ncontent-encoding: Identity", false),
         ("200 OK\r\ntransfer-encoding: gzip, chunked", true),
         ("200 OK\r\ncontent-transfer-encoding: Binary", false),
+        ("200 OK\r\ncontent-transfer-encoding: identity", false),
         ("200 OK\r\ncontent-transfer-encoding: quoted-printable", true),
         ("200 OK\r\nconnect-content-encoding: gzip", true),
         ("200 OK\r\ngrpc-encoding: gzip", true),
