@@ -25,6 +25,7 @@ use wasmtime_wasi::p2::bindings::io::streams::{HostInputStream, HostOutputStream
 use wasmtime_wasi::p2::{FsError, StreamError};
 
 use super::access::{PATH_BYTES_MAX, PATH_PARTS_MAX};
+use super::writing::Unfinished;
 use super::*;
 use crate::bound::Services;
 use crate::testing::{self, Kept, Trial, one_thread, with_a_slow_disk};
@@ -1096,6 +1097,34 @@ fn what_a_guest_did_not_wait_for_is_written_before_its_files_are_closed_unless_t
             assert_eq!(fs::read_to_string(path).unwrap(), expected, "{has_turn}");
         });
     }
+}
+
+#[test]
+fn a_write_that_hangs_holds_back_nothing_that_was_given_to_other_files() {
+    one_thread().block_on(async {
+        let mut world = World::new(100, 10);
+        let path = world.path("out/new");
+        let file = world.open("/out", "new", CREATE, WRITE).await.unwrap();
+        let stream = world.view().write_via_stream(file, 0).unwrap();
+        // This one comes first, and never ends.
+        let hanging = wasmtime_wasi::runtime::spawn(std::future::pending());
+        world.files.work.leave(Unfinished::Writing(hanging));
+        let turns: Vec<_> = std::iter::from_fn(|| world.files.work.turn_now()).collect();
+        let stream = world.table.get_mut(&stream).unwrap();
+        stream.write(Bytes::from_static(b"hello")).unwrap();
+        // The guest ends.
+        let World { table, files, .. } = world;
+        drop((table, turns));
+        let mut closed = std::pin::pin!(files.close());
+        assert!(closed.as_mut().now_or_never().is_none());
+        // The only thread does one thing after the other.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        assert_eq!(fs::read_to_string(path).unwrap(), "hello");
+        assert!(
+            closed.as_mut().now_or_never().is_none(),
+            "the first is still waited for"
+        );
+    });
 }
 
 #[tokio::test]
