@@ -160,8 +160,9 @@ mod tests {
         check(address.parse().unwrap(), &networks).is_ok()
     }
 
-    /// First and last address of each block that is not public unicast, and where that is written. Not taken from the tables above: a
-    /// block that is left out there, or made smaller, fails here.
+    /// First and last address of each block that is not public unicast, and where that is written. Not taken from the tables above.
+    /// It is not seen here where a block in the table is smaller and something else refuses the rest: what lies outside `2000::/3`, a
+    /// larger block around it, or an IPv4 address that is hidden in each address asked for.
     const SPECIAL: &[(&str, &str, &str)] = &[
         ("0.0.0.0", "0.255.255.255", "RFC 791, this network"),
         ("10.0.0.0", "10.255.255.255", "RFC 1918, private"),
@@ -349,6 +350,7 @@ mod tests {
             "64:ff9b:1::10.0.0.1",
             "2002:7f00:1::",
             "2002:5db8:d822::1",
+            "2002:d8d8:d8d8::1",
             "2001:0:5db8:d822::80ff:fffe",
             "2606:4700::5efe:10.0.0.1",
             "2606:4700::200:5efe:169.254.169.254",
