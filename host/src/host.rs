@@ -205,7 +205,9 @@ impl Host {
     }
 
     /// Runs a capability once. To cancel, drop the future: the guest and all that it holds end with it, and the end is
-    /// recorded as `call.cancelled`. Needs a tokio runtime with I/O and timers enabled.
+    /// recorded as `call.cancelled`. Needs a tokio runtime with I/O and timers enabled. A program that the guest runs is attended in a
+    /// task of that runtime. It is killed at its deadline or after the drop as soon as the runtime runs, or ends: a runtime of one
+    /// thread runs only while it is driven.
     ///
     /// A failed call is an [`Outcome`] too: its `result` says whose fault it was (`failure.code.blame()`), and its
     /// `usage` what it cost.

@@ -221,7 +221,7 @@ fn engine<'a>(runtime: &'a Runtime, grant: &Grant) -> Result<&'a Engine, Failure
 
 impl Bound {
     /// Runs the capability once. To cancel, drop the future: the guest, its host functions and its connections end with
-    /// it.
+    /// it. A program that it runs is killed as soon as the tokio runtime runs, or ends.
     pub async fn invoke(&self, call: Call<'_>) -> Completion {
         let record = CallRecord::listing(
             Arc::clone(&self.frame),

@@ -1,5 +1,6 @@
 //! `aral:capability/exec`: runs a granted program to its end. Exactly the granted path and argument shapes, no shell, and
-//! the jail of `aral-runtime` around it. The process group dies at the deadline and when the call is dropped.
+//! the jail of `aral-runtime` around it. The process group dies at the deadline and when the call is dropped, as
+//! soon as the executor runs: a task of its own attends the program.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
