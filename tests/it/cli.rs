@@ -481,7 +481,11 @@ fn doctor_says_of_a_signed_document_that_is_not_taken_what_to_change_in_it() {
     desk.write("manifest.json", b"{}");
     desk.write("persona.json", b"{}");
     desk.configure(|config| config["personas"] = json!({ "files": ["persona.json"] }));
-    assert!(fix("manifest").contains("`aral manifest sign "), "{}", fix("manifest"));
+    let build = format!(
+        "`aral manifest build FOLDER… --out {}`, `aral manifest sign ",
+        desk.path("NEW.json")
+    );
+    assert!(fix("manifest").contains(&build), "{}", fix("manifest"));
     assert!(fix("persona").contains("`aral persona sign "), "{}", fix("persona"));
 }
 

@@ -390,7 +390,7 @@ fn explain_shows_numbers_clearance_and_the_smallest_change() {
     assert_eq!(more.code, 3, "{more:?}");
     let line = "capability.toml, [permissions.\"secret:write\"]: names = [\"token\"]\n";
     assert!(
-        more.stdout.contains(line) && more.stdout.contains("`aral manifest build FOLDER --out NEW.json`"),
+        more.stdout.contains(line) && more.stdout.contains("`aral manifest build FOLDER… --out NEW.json`"),
         "{more:#?}"
     );
     // Two lacks: the persona's capability, and the policy's permission.

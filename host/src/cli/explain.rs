@@ -201,7 +201,7 @@ fn listed(title: &str, changes: &[Change]) -> String {
     for (document, then) in [
         (
             Document::Manifest,
-            "then build and sign the manifest again: `aral manifest build FOLDER --out NEW.json`, \
+            "then build and sign the manifest again: `aral manifest build FOLDER… --out NEW.json`, \
              `aral manifest sign NEW.json --key KEY.pem`, `mv NEW.json MANIFEST.json`\n",
         ),
         (

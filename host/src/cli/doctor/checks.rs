@@ -89,9 +89,11 @@ fn one_manifest(path: &Path, read: &Result<Verified<ManifestBody>, Failure>, now
         Err(failure) => Check::failed(
             "manifest",
             failure.clone().in_file(path),
+            // In the same folder, as the components come to lie beside it.
             format!(
-                "build it again and sign it: `aral manifest build FOLDER --out NEW.json`, `aral manifest sign NEW.json --key KEY.pem`, \
-                 `mv NEW.json {shown}`"
+                "build it again from all its folders, and sign it: `aral manifest build FOLDER… --out {new}`, \
+                 `aral manifest sign {new} --key KEY.pem`, `mv {new} {shown}`",
+                new = path.with_file_name("NEW.json").display()
             ),
         ),
     }

@@ -95,7 +95,7 @@ impl From<RegistryError> for Failure {
             RegistryError::DigestMismatch { .. } => (
                 Code::DigestMismatch,
                 "give the component that was signed, or build and sign the manifest again: \
-                 `aral manifest build FOLDER --out NEW.json`, `aral manifest sign NEW.json --key KEY.pem`, `mv NEW.json MANIFEST.json`"
+                 `aral manifest build FOLDER… --out NEW.json`, `aral manifest sign NEW.json --key KEY.pem`, `mv NEW.json MANIFEST.json`"
                     .to_owned(),
             ),
             RegistryError::Shape { found: Some(found), .. } => (

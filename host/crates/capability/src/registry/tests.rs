@@ -222,7 +222,7 @@ fn another_component_than_the_one_named() {
         found,
         format!(
             "component.digest_mismatch: the component of `probe` 1.0.0 has SHA-256 {}, and the manifest names {}\n\
-             hint: give the component that was signed, or build and sign the manifest again: `aral manifest build FOLDER --out NEW.json`, `aral manifest sign NEW.json --key KEY.pem`, `mv NEW.json MANIFEST.json`",
+             hint: give the component that was signed, or build and sign the manifest again: `aral manifest build FOLDER… --out NEW.json`, `aral manifest sign NEW.json --key KEY.pem`, `mv NEW.json MANIFEST.json`",
             Digest::of(&given),
             Digest::of(&named)
         )
