@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use cap_std::fs::{Dir, OpenOptions, OpenOptionsExt as _};
 use rustix::fs::OFlags;
-use rustix::io::Errno;
 
 /// A file of the store, to be read and overwritten in place. Never a link, and nothing but a regular file.
 pub(super) fn open_file(dir: &Dir, name: impl AsRef<Path>) -> io::Result<File> {
@@ -43,20 +42,18 @@ fn no_regular_file(name: &Path) -> io::Error {
     io::Error::other(format!("`{}` is not a regular file", name.display()))
 }
 
-/// Without waiting: opening a FIFO to read waits for a writer who may never come.
+/// Without waiting: opening a FIFO to read waits for a writer who may never come. Looked at by name first: where the kernel has no
+/// `openat2`, cap-std follows a link whatever the flag says, and the flag alone does not name the file.
 fn open_as(dir: &Dir, name: &Path, is_written: bool) -> io::Result<File> {
+    if !dir.symlink_metadata(name)?.is_file() {
+        return Err(no_regular_file(name));
+    }
     let mut options = OpenOptions::new();
     options
         .read(true)
         .write(is_written)
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed());
-    let opened = dir.open_with(name, &options);
-    let file = opened.map_err(|error| match Errno::from_io_error(&error) {
-        // A link, which the kernel speaks of as of too many.
-        Some(Errno::LOOP) => no_regular_file(name),
-        Some(_) | None => error,
-    })?;
-    let file = file.into_std();
+    let file = dir.open_with(name, &options)?.into_std();
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
