@@ -146,7 +146,8 @@ fn compatible(id: &CapabilityId, wanted: &VersionReq, known: &[Version]) -> Opti
     let [one] = wanted.comparators.as_slice() else {
         return None;
     };
-    if one.op != Op::Exact {
+    // Whoever asks for `=1.9` asks for more than one.
+    if one.op != Op::Exact || one.patch.is_none() {
         return None;
     }
     let mut one = one.clone();

@@ -101,6 +101,7 @@ fn versions_stand_side_by_side_and_the_newest_that_matches_is_found() {
         ("=0.8.0", "list what there is"),
         ("=3.0.0", "list what there is"),
         ("=1.11.0", "list what there is"),
+        ("=1.9", "list what there is"),
         ("^3", "list what there is"),
     ] {
         let told = find(Some(wanted));
