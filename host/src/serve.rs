@@ -38,9 +38,9 @@ impl Host {
     /// hand on it, the configuration is read again with a [`Reloader`] and not with [`Host::reload`].
     ///
     /// # Errors
-    /// `config.invalid` for settings that cannot be, `host.unavailable` for an address that cannot be listened on now or a certificate
-    /// that is not in its time, and as [`Host::session`] for
-    /// the persona of each caller; `persona.override` also for a newer issue of one that is there.
+    /// `config.invalid` for settings that cannot be, `host.unavailable` for an address that cannot be listened on now, or a certificate or
+    /// OCSP response that is not in its time, and as [`Host::session`] for the persona of each caller; `persona.override` also for a newer
+    /// issue of one that is there.
     pub async fn server(&self, config: &ServeConfig, personas: Personas) -> Result<Server, Failure> {
         let (options, parts) = self.server_parts(config, personas)?;
         let bound = Server::bind(options, parts).await;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use aral_contract::id::CallerName;
 
-use crate::tls::{CertificateName, TlsError};
+use crate::tls::{CertificateName, OcspError, TlsError};
 
 /// Why a server does not start, or does not take another configuration.
 #[derive(Debug, thiserror::Error)]
@@ -92,11 +92,18 @@ pub enum BindError {
 }
 
 impl BindError {
-    /// Whether the same configuration may do soon: somebody else has the address, or it is not there yet; or the certificate is not in
-    /// its time, and a program renews it.
+    /// Whether the same configuration may do soon: somebody else has the address, or it is not there yet; or the certificate or its OCSP
+    /// response is not in its time, or the responder had no answer, and a program renews them.
     pub fn is_for_now(&self) -> bool {
         match self {
-            Self::Tls { source, .. } => matches!(**source, TlsError::Time { .. }),
+            Self::Tls { source, .. } => matches!(
+                **source,
+                TlsError::Time { .. }
+                    | TlsError::Ocsp {
+                        source: OcspError::Time | OcspError::Unsuccessful,
+                        ..
+                    }
+            ),
             Self::Listen { source, .. } => source.kind() != io::ErrorKind::PermissionDenied,
             _ => false,
         }
@@ -222,6 +229,14 @@ mod tests {
             begins: None,
         };
         assert!(tls(over).is_for_now());
+        for (source, is_for_now) in [
+            (OcspError::Time, true),
+            (OcspError::Unsuccessful, true),
+            (OcspError::Other, false),
+        ] {
+            let path = "ocsp.der".into();
+            assert_eq!(tls(TlsError::Ocsp { path, source }).is_for_now(), is_for_now);
+        }
         assert!(!tls(TlsError::KeyKind { path: "key.pem".into() }).is_for_now());
         assert!(!BindError::NoListener.is_for_now());
     }

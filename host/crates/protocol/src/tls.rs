@@ -21,6 +21,7 @@ use serde::Deserialize;
 pub(crate) use certificate::ClientCertificate;
 pub use error::{PemFault, TlsError};
 pub use name::{CertificateName, CertificateNameError};
+pub use ocsp::OcspError;
 pub use reload::TlsReloader;
 pub(crate) use reload::{Fresh, Tls, left_out, watch};
 pub use term::{TlsPart, TlsTerm};
