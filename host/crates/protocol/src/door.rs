@@ -240,10 +240,9 @@ impl Shared {
         );
     }
 
-    /// Records that a listener has other files of TLS from now on.
-    pub(crate) fn record_tls_renewed(&self, before: Digest, after: Digest) {
+    /// Records that a listener has these files of TLS from now on, and which before; none: its server starts.
+    pub(crate) fn record_tls_files(&self, before: Option<Digest>, after: Digest) {
         let subject = "tls";
-        let before = Some(before);
         self.note(None, EventKind::ConfigurationChanged { subject, before, after });
     }
 

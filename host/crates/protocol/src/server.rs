@@ -212,12 +212,18 @@ impl Server {
     /// # Errors
     /// See [`BindError`].
     pub async fn bind(options: ServerOptions, parts: ServerParts) -> Result<Self, BindError> {
-        Self::bind_with(options, parts, |address| {
+        let server = Self::bind_with(options, parts, |address| {
             let socket = accept::listen(address)?;
             let bound = socket.local_addr()?;
             Ok((socket, bound))
         })
-        .await
+        .await?;
+        // They may be others than at the last start, and say whose certificates let callers in.
+        let stage = server.handle.current.stage();
+        for tls in stage.doors.iter().filter_map(|door| door.tls.as_ref()) {
+            stage.shared.record_tls_files(None, tls.digest());
+        }
+        Ok(server)
     }
 
     /// Whether it could, beside a server that already listens there: it listens for a moment on free ports of the same addresses. Redis is

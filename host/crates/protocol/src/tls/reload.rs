@@ -126,6 +126,11 @@ impl Tls {
         Arc::clone(&self.now.load().settings)
     }
 
+    /// Of the files that are in force.
+    pub(crate) fn digest(&self) -> Digest {
+        self.settings().digest
+    }
+
     /// Whether a connection with this certificate would be taken now.
     pub(super) fn accepts(&self, settings: &Settings, chain: &[CertificateDer<'_>]) -> bool {
         let (Some(verifier), Some((own, rest)), Some(now)) = (
@@ -237,7 +242,7 @@ pub(super) fn take(door: &Door, tls: &Tls, read: Read) -> Result<(), TlsError> {
     let before = tls.hold(&made).map(|before| before.settings.digest);
     if let Some(before) = before.filter(|before| *before != after) {
         tracing::info!(%address, "files of TLS were renewed");
-        door.shared.record_tls_renewed(before, after);
+        door.shared.record_tls_files(Some(before), after);
     }
     tell(door, tls);
     Ok(())

@@ -167,6 +167,17 @@ async fn files_are_renewed_when_told_and_connections_stay() {
         ..Bounds::default()
     };
     let it = start_with(bounds, |listener, _| listener.tls = Some(options)).await;
+    let begun = |kind: &EventKind| {
+        matches!(
+            kind,
+            EventKind::ConfigurationChanged {
+                subject: "tls",
+                before: None,
+                ..
+            }
+        )
+    };
+    assert_eq!(it.sink.take().iter().filter(|kind| begun(kind)).count(), 1);
     let peer = Peer::new(&authority, None);
     let before = shown(&peer, it.address).await;
     let mut one = h1(peer.connect(it.address).await.unwrap()).await.unwrap();
