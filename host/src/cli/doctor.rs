@@ -4,10 +4,12 @@
 
 mod audit;
 mod checks;
+mod lacking;
 mod names;
 mod people;
 mod serve;
 mod storage;
+mod telemetry;
 
 use aral_contract::Failure;
 use serde::Serialize;
@@ -87,7 +89,7 @@ pub(crate) fn run(configured: Result<Configured, Failure>, output: &Output) -> D
             all.extend([state, checks::pool(&configured)]);
             all.extend(storage::checks(&configured));
             all.push(audit::check(&configured));
-            all.extend(audit::telemetry(&configured));
+            all.extend(telemetry::check(&configured));
             all.extend(serve::checks(&configured));
         }
         Err(failure) => all.push(Check::failed(

@@ -1,11 +1,10 @@
 //! Whether a host would open the audit log and make its copies, and whether its newest checkpoint is signed by a key that is trusted. It
-//! opens nothing for writing, so that it works beside a host. And whether traces and metrics can be exported, which goes the same way.
+//! opens nothing for writing, so that it works beside a host.
 
 use aral_audit::newest_checkpoint;
 use aral_audit::verify::VerifyError;
 use aral_contract::failure::chain;
 use aral_host::Audit;
-use aral_host::telemetry::Telemetry;
 
 use super::Check;
 use crate::cli::arguments::audit::Trust;
@@ -69,18 +68,4 @@ pub(super) fn check(configured: &Configured) -> Check {
             "see what is wrong with it: `aral audit verify`",
         ),
     }
-}
-
-/// A line, if something is exported.
-pub(super) fn telemetry(configured: &Configured) -> Option<Check> {
-    const NAME: &str = "telemetry";
-    let config = &configured.config;
-    let otlp = config.telemetry.otlp.as_ref()?;
-    Some(match Telemetry::check(&config.telemetry, &config.outbound) {
-        Ok(()) => Check::ok(
-            NAME,
-            format!("traces and metrics go to `{}`", otlp.collector.server.address),
-        ),
-        Err(failure) => Check::failed(NAME, failure, "correct [telemetry.otlp] in aral.toml"),
-    })
 }
