@@ -51,14 +51,14 @@ impl fmt::Debug for Pauses {
 
 impl Pauses {
     /// Whether the server refused this one a short while ago.
-    pub(super) fn refuse(&self, shown: &Shown, now: Duration) -> bool {
+    pub(super) fn is_refused(&self, shown: &Shown, now: Duration) -> bool {
         let state = self.state();
         let refused = state.refused.as_ref();
         refused.is_some_and(|refused| refused.shown.0 == shown.0 && now < refused.until)
     }
 
     /// The server refused this one.
-    pub(super) fn refused(&self, shown: Shown, now: Duration) {
+    pub(super) fn note_refusal(&self, shown: Shown, now: Duration) {
         let mut state = self.state();
         let before = state.refused.as_ref().filter(|before| before.shown.0 == shown.0);
         let (first, longest) = REFUSED_FOR;
@@ -71,12 +71,12 @@ impl Pauses {
     }
 
     /// The server took a login.
-    pub(super) fn taken(&self) {
+    pub(super) fn note_login(&self) {
         self.state().refused = None;
     }
 
     /// Whether a token that says nothing of itself may be replaced now. Then it counts as replaced.
-    pub(super) fn replace(&self, now: Duration) -> bool {
+    pub(super) fn may_replace(&self, now: Duration) -> bool {
         let mut state = self.state();
         let may = state
             .replaced

@@ -175,7 +175,7 @@ impl Session {
         if held.as_ref().is_some_and(|token| token.value.text != refused.text) {
             return Ok(());
         }
-        if held.is_some() && self.can_log_in_again() && !self.pauses.replace(self.clock.elapsed()) {
+        if held.is_some() && self.can_log_in_again() && !self.pauses.may_replace(self.clock.elapsed()) {
             return Err(VaultFailure::Forbidden);
         }
         let (session, refused) = (Arc::clone(self), Arc::clone(refused));
@@ -215,7 +215,7 @@ impl Session {
             } => {
                 let id = secret_id.read().await?;
                 let shown = Shown::of(id.expose());
-                if self.pauses.refuse(&shown, self.clock.elapsed()) {
+                if self.pauses.is_refused(&shown, self.clock.elapsed()) {
                     return Err(refused_login(VaultFailure::Forbidden));
                 }
                 let login = LoginWithApproleRequest {
@@ -227,9 +227,9 @@ impl Session {
                 let login = Erased::new(login, |login| login.secret_id.zeroize());
                 let answer = self.client.send(login.request(), None).await;
                 match &answer {
-                    Ok(_) => self.pauses.taken(),
+                    Ok(_) => self.pauses.note_login(),
                     Err(VaultFailure::Unavailable { .. } | VaultFailure::NotFound(_)) => {}
-                    Err(_) => self.pauses.refused(shown, self.clock.elapsed()),
+                    Err(_) => self.pauses.note_refusal(shown, self.clock.elapsed()),
                 }
                 let granted: Granted = answer.map_err(refused_login)?.parse()?;
                 Token {
