@@ -152,25 +152,28 @@ pub fn sign(header: &Header, body: &ManifestBody, key: &PrivateKey) -> Result<Va
 /// Checks a signed manifest: size, strict JSON, signature by a key that is trusted for manifests, every rule of
 /// [`check`], validity at `now`.
 pub fn verify(bytes: &[u8], trust: &TrustStore, now: Timestamp) -> Result<Verified<ManifestBody>, DocumentError> {
-    signed::verify(Kind::Manifest, bytes, trust, now).map_err(|error| error.or_hint(|| hint(bytes)))
+    hinted(signed::verify(Kind::Manifest, bytes, trust, now), bytes)
 }
 
 /// Checks everything but the signature. For development: the caller warns each time.
 pub fn dangerous_accept_unsigned(bytes: &[u8], now: Timestamp) -> Result<Verified<ManifestBody>, Failure> {
     let accepted = signed::dangerous_accept_unsigned(Kind::Manifest, bytes, now);
-    Ok(accepted.map_err(|error| error.or_hint(|| hint(bytes)))?)
+    Ok(hinted(accepted, bytes)?)
 }
 
 /// Reads a manifest to look at it or to sign it, signed or not, valid or not: nothing of it may be admitted.
 pub fn read_unbelieved(bytes: &[u8]) -> Result<(Header, ManifestBody), Failure> {
     let read = signed::read_unbelieved(Kind::Manifest, bytes);
-    Ok(read.map_err(|error| error.or_hint(|| hint(bytes)))?)
+    Ok(hinted(read, bytes)?)
 }
 
-/// What helps a manifest whose entries do not pass [`check`]: of that error only the text comes through the reading of a document.
-fn hint(bytes: &[u8]) -> Option<String> {
-    let (_, raw) = signed::read_unbelieved::<RawBody>(Kind::Manifest, bytes).ok()?;
-    ManifestBody::try_from(raw).err()?.hint()
+/// With what helps a manifest whose entries do not pass [`check`]: of that error only the text comes through the reading of a document.
+fn hinted<T>(read: Result<T, DocumentError>, bytes: &[u8]) -> Result<T, DocumentError> {
+    let hint = || {
+        let (_, raw) = signed::read_unbelieved::<RawBody>(Kind::Manifest, bytes).ok()?;
+        ManifestBody::try_from(raw).err()?.hint()
+    };
+    read.map_err(|error| error.or_hint(hint))
 }
 
 #[cfg(test)]
