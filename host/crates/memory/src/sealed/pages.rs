@@ -162,6 +162,17 @@ mod tests {
         })
     }
 
+    /// Where pages are written, in which order.
+    fn written(act: impl FnOnce(&mut super::Write<'_>) -> Result<(), StoreError>) -> Vec<u64> {
+        let mut offsets = Vec::new();
+        let write: &mut super::Write<'_> = &mut |_, offset| {
+            offsets.push(offset);
+            Ok(())
+        };
+        act(write).unwrap();
+        offsets
+    }
+
     #[test]
     fn a_page_that_the_disk_does_not_read_costs_nothing_where_the_other_one_is_whole() {
         let page = page_of(3, 0);
@@ -197,24 +208,12 @@ mod tests {
         for (case, both, number, mended) in cases {
             let (mut pages, _, found) = read_both(&both.map(Clone::clone)).unwrap();
             assert_eq!(found, content(number), "{case}");
-            let mut written = Vec::new();
-            pages
-                .mend(&STORE, &found, &mut |_, offset| {
-                    written.push(offset);
-                    Ok(())
-                })
-                .unwrap();
+            let written = written(|write| pages.mend(&STORE, &found, write));
             assert_eq!(written, mended, "{case}");
         }
         // Nobody knows whether the disk has the second one, too.
         let (mut pages, ..) = read_both(&[new.clone(), new]).unwrap();
-        let mut written = Vec::new();
-        pages
-            .replace(&STORE, &content(3), &mut |_, offset| {
-                written.push(offset);
-                Ok(())
-            })
-            .unwrap();
+        let written = written(|write| pages.replace(&STORE, &content(3), write));
         assert_eq!(written, [SECOND, FIRST, SECOND]);
     }
 
@@ -233,13 +232,7 @@ mod tests {
                 }
             });
             assert!(matches!(failed, Err(StoreError::Io { .. })), "{failed:?}");
-            let mut written = Vec::new();
-            pages
-                .replace(&STORE, &content(3), &mut |_, offset| {
-                    written.push(offset);
-                    Ok(())
-                })
-                .unwrap();
+            let written = written(|write| pages.replace(&STORE, &content(3), write));
             assert_eq!(written, then);
         }
     }
