@@ -227,9 +227,10 @@ fn diff_versions(old: &[Entry], new: &[Entry]) -> Vec<Change> {
     let mut changes = Vec::new();
     for entry in new {
         // Callers, personas and policies are given lines of versions, such as `@^1`. Whoever was given the line of this version had
-        // the one below it until now, whatever newer lines there are.
-        let below = old.iter().rfind(|before| before.version <= entry.version);
-        let before = below.or_else(|| old.first());
+        // the one below it until now, whatever newer lines there are. Nobody who is given a line gets what is no release.
+        let lower = || old.iter().filter(|before| before.version <= entry.version);
+        let taken = lower().rfind(|before| before.version.pre.is_empty() || !entry.version.pre.is_empty());
+        let before = taken.or_else(|| lower().next_back()).or_else(|| old.first());
         gone.retain(|gone| before.is_none_or(|before| gone.version != before.version));
         changes.extend(match before {
             Some(before) => diff_entries(before, entry).changes,

@@ -474,6 +474,12 @@ fn whoever_gets_a_lower_version_in_place_of_one_that_is_gone_may_get_more() {
             vec![wide("1.0.0"), narrow("1.3.0-rc.1")],
             vec!["version changed", grown],
         ),
+        // Nor had anybody of its line what is no release.
+        (
+            vec![narrow("1.2.3"), wide("1.3.0-rc.1"), narrow("2.0.0")],
+            vec![narrow("1.2.3"), wide("1.3.0-rc.1"), wide("1.3.0"), narrow("2.0.0")],
+            vec!["version changed", grown],
+        ),
         // Without a version it is the newest of all.
         (
             vec![wide("1.0.0"), narrow("2.0.0")],
