@@ -93,14 +93,15 @@ pub enum BindError {
 
 impl BindError {
     /// Whether the same configuration may do soon: somebody else has the address, or it is not there yet; or the certificate or its OCSP
-    /// response is not in its time, or the responder had no answer, and a program renews them.
+    /// response is not in its time, or the responder had no answer, or the response is that of the certificate before, and a program
+    /// renews them.
     pub fn is_for_now(&self) -> bool {
         match self {
             Self::Tls { source, .. } => matches!(
                 **source,
                 TlsError::Time { .. }
                     | TlsError::Ocsp {
-                        source: OcspError::Time | OcspError::Unsuccessful,
+                        source: OcspError::Time | OcspError::Unsuccessful | OcspError::Other,
                         ..
                     }
             ),
@@ -232,7 +233,8 @@ mod tests {
         for (source, is_for_now) in [
             (OcspError::Time, true),
             (OcspError::Unsuccessful, true),
-            (OcspError::Other, false),
+            (OcspError::Other, true),
+            (OcspError::Form, false),
         ] {
             let path = "ocsp.der".into();
             assert_eq!(tls(TlsError::Ocsp { path, source }).is_for_now(), is_for_now);
