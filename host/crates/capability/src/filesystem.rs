@@ -16,10 +16,8 @@ mod tests;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
-use std::task::Poll;
 
 use aral_contract::quote::quoted;
 use aral_contract::scope::AbsolutePath;
@@ -244,17 +242,8 @@ impl Files {
     /// for that any longer, it is written no more, and closed when this is dropped.
     pub(crate) async fn close(&self) {
         let unfinished = self.work.take_unfinished().into_iter();
-        let mut writes: Vec<_> = unfinished.map(|one| Box::pin(one.write(&self.work))).collect();
         // All at once, as far as there are turns: a write that hangs holds up none behind it.
-        poll_fn(|waker| {
-            writes.retain_mut(|write| write.as_mut().poll(waker).is_pending());
-            if writes.is_empty() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
+        futures::future::join_all(unfinished.map(|one| one.write(&self.work))).await;
         if !self.work.held().is_empty() {
             // Each turn begins with that.
             let _closed = self.work.run(|| ()).await;
