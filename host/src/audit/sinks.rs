@@ -19,7 +19,7 @@ use tokio::sync::{oneshot, watch};
 use super::transport::Https;
 use crate::config::audit::AuditConfig;
 
-/// The sinks: to standard output, and to the two servers.
+/// What the sinks are called.
 const STDOUT: &str = "stdout";
 const ELASTIC_SINK: &str = "elasticsearch";
 const OTLP_SINK: &str = "otlp";
@@ -148,20 +148,17 @@ pub(super) fn check(
     directory: &Path,
     log: Option<LogId>,
 ) -> Result<(), Failure> {
-    let elastic = config.elasticsearch.iter().map(|copy| (ELASTICSEARCH, &copy.server));
-    let otlp = config.otlp.iter().map(|copy| (OTLP, &copy.server));
-    elastic
-        .chain(otlp)
-        .try_for_each(|(table, server)| Https::check(server, table, outbound))?;
-    for (is_wanted, name) in [
-        (config.stdout || config.stdout_elsewhere, STDOUT),
-        (config.elasticsearch.is_some(), ELASTIC_SINK),
-        (config.otlp.is_some(), OTLP_SINK),
-    ] {
-        if is_wanted {
-            let name: SinkName = name.parse().map_err(Failure::internal)?;
-            check_position(directory, &name, log).map_err(|error| position(&error))?;
-        }
+    let elastic = config.elasticsearch.iter();
+    let elastic = elastic.map(|copy| (ELASTIC_SINK, ELASTICSEARCH, &copy.server));
+    let otlp = config.otlp.iter().map(|copy| (OTLP_SINK, OTLP, &copy.server));
+    let servers: Vec<_> = elastic.chain(otlp).collect();
+    for (_, table, server) in &servers {
+        Https::check(server, table, outbound)?;
+    }
+    let stdout = (config.stdout || config.stdout_elsewhere).then_some(STDOUT);
+    for name in stdout.into_iter().chain(servers.iter().map(|(name, ..)| *name)) {
+        let name: SinkName = name.parse().map_err(Failure::internal)?;
+        check_position(directory, &name, log).map_err(|error| position(&error))?;
     }
     Ok(())
 }
