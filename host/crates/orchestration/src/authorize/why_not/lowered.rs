@@ -27,56 +27,51 @@ pub struct Lowered {
 pub(super) fn of(decision: &Decision, policy: &Policy) -> Vec<Lowered> {
     let defaults = policy.defaults.entries();
     let limits = decision.limits.iter().zip(defaults);
-    let limits = limits.filter_map(|(row, (_, default))| limit(decision, row, default));
-    let agent = decision.agent.iter().filter_map(|row| number(decision, row));
-    limits.chain(agent).collect()
+    let limits = limits.map(|(row, (_, default))| (row.name, row.granted, limit(decision, row, default)));
+    let agent = decision.agent.iter();
+    let agent = agent.map(|row| (row.name, row.granted, number(decision, row)));
+    let lowered = |(name, granted, word): (&'static str, u64, Option<Word>)| {
+        let (by, otherwise, line) = word?;
+        Some(Lowered {
+            name,
+            granted,
+            by,
+            otherwise,
+            line,
+        })
+    };
+    limits.chain(agent).filter_map(lowered).collect()
 }
 
+/// Which document lowers a number, what the others come to, and the line with which that holds.
+type Word = (Document, u64, String);
+
 /// A limit of a call. A persona says nothing of these.
-fn limit(decision: &Decision, row: &LimitRow, default: u64) -> Option<Lowered> {
+fn limit(decision: &Decision, row: &LimitRow, default: u64) -> Option<Word> {
     let LimitRow { name, granted, .. } = *row;
     let asked = row.asked?;
     // What a manifest that says nothing of it gets.
     let unasked = default.min(row.ceiling);
-    let (by, otherwise, line) = if asked > granted {
-        (
-            Document::Policy,
-            asked,
-            lines::ceiling(&decision.capability, name, asked),
-        )
+    if asked > granted {
+        let line = lines::ceiling(&decision.capability, name, asked);
+        Some((Document::Policy, asked, line))
     } else if asked < unasked {
-        (Document::Manifest, unasked, lines::manifest_limit(name, unasked))
+        Some((Document::Manifest, unasked, lines::manifest_limit(name, unasked)))
     } else {
-        return None;
-    };
-    Some(Lowered {
-        name,
-        granted,
-        by,
-        otherwise,
-        line,
-    })
+        None
+    }
 }
 
 /// What the agent may use up. A manifest says nothing of it.
-fn number(decision: &Decision, row: &TermRow) -> Option<Lowered> {
-    let TermRow {
-        name, policy, granted, ..
-    } = *row;
+fn number(decision: &Decision, row: &TermRow) -> Option<Word> {
+    let TermRow { name, policy, .. } = *row;
     let persona = row.persona?;
-    let (by, otherwise, line) = if persona < policy {
-        (Document::Persona, policy, lines::persona_number(name, policy))
+    if persona < policy {
+        Some((Document::Persona, policy, lines::persona_number(name, policy)))
     } else if policy < persona {
         let tier = decision.terms.tier.as_ref();
-        (Document::Policy, persona, lines::policy_number(tier, name, persona))
+        Some((Document::Policy, persona, lines::policy_number(tier, name, persona)))
     } else {
-        return None;
-    };
-    Some(Lowered {
-        name,
-        granted,
-        by,
-        otherwise,
-        line,
-    })
+        None
+    }
 }
