@@ -64,7 +64,7 @@ pub(crate) fn start(options: LogOptions<'_>) -> Result<Spans, Failure> {
 }
 
 /// Standard error. It gets each line as a whole.
-struct Stderr;
+pub(super) struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {

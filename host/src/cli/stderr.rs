@@ -274,6 +274,7 @@ mod tests {
 
     use tracing_subscriber::layer::SubscriberExt as _;
 
+    use super::super::logging::Stderr;
     use super::*;
 
     /// Takes so many bytes and refuses the next.
@@ -366,19 +367,6 @@ mod tests {
     }
 
     /// The log of a server.
-    struct Log;
-
-    impl Write for Log {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            super::write(line);
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     struct Broken;
 
     impl Drop for Broken {
@@ -415,7 +403,7 @@ mod tests {
         if let Some(number) = std::env::var_os(STARTED) {
             let (panics, _) = cases[usize::from(number == "1")];
             hand_over().unwrap();
-            let layer = tracing_subscriber::fmt::layer().with_writer(|| Log).with_ansi(false);
+            let layer = tracing_subscriber::fmt::layer().with_writer(|| Stderr).with_ansi(false);
             tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), panics);
         }
         let (_, module) = module_path!().split_once("::").unwrap();

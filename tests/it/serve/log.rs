@@ -28,15 +28,8 @@ fn what_a_guest_says_when_it_dies_is_in_the_log_of_a_server() {
         let server = Server::from(command);
         let reply = server.invoke("runtime-panic", r#""panic""#);
         let problem = reply.assert_problem("a panic", 502, "guest.trap");
-        server.signal(Signal::TERM);
-        let (code, words) = server.wait();
-        assert_eq!(code, Some(0));
-        let lines: Vec<Value> = words
-            .lines()
-            .map(|line| serde_json::from_str(line).expect(line))
-            .collect();
+        let lines = server.end_and_read_log().into_iter();
         let said: Vec<Value> = lines
-            .into_iter()
             .filter(|line| line["fields"]["said"].to_string().contains(LAST_WORDS))
             .collect();
         (said, problem["trace_id"].clone())

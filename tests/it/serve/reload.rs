@@ -447,20 +447,14 @@ fn a_configuration_that_is_refused_is_logged_whoever_asks_for_it() {
     name(by_signal);
     server.signal(Signal::HUP);
     until("by a signal", || refusals() == 2);
-    server.signal(Signal::TERM);
-    let (code, log) = server.wait();
-    assert_eq!(code, Some(0));
-    let lines: Vec<Value> = log
-        .lines()
-        .map(|line| serde_json::from_str(line).expect(line))
-        .collect();
+    let lines = server.end_and_read_log();
     for persona in personas {
         let told = lines
             .iter()
             .filter(|line| line["message"] == "the configuration was not taken")
             .filter(|line| line["fields"]["failure"].to_string().contains(persona))
             .count();
-        assert_eq!(told, 1, "{persona}: {log}");
+        assert_eq!(told, 1, "{persona}: {lines:?}");
     }
 }
 

@@ -157,6 +157,16 @@ impl Server {
         let words = self.words.take().expect("it is read once");
         (status.code(), words.join().expect("it reads"))
     }
+
+    /// Ends it, in order, and gives the lines of its log, which is JSON.
+    pub(crate) fn end_and_read_log(self) -> Vec<Value> {
+        self.signal(Signal::TERM);
+        let (code, log) = self.wait();
+        assert_eq!(code, Some(0), "{log}");
+        log.lines()
+            .map(|line| serde_json::from_str(line).expect(line))
+            .collect()
+    }
 }
 
 impl Drop for Server {

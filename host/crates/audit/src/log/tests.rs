@@ -44,6 +44,13 @@ fn records_have_their_numbers_in_order_and_a_closed_log_goes_on() {
     assert_eq!((report.size, report.signed, report.checkpoints), (7, 7, 3));
 }
 
+/// Waits until so many records are in the file.
+fn until_there_are(options: &LogOptions, count: usize) {
+    while records(options).len() < count {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[test]
 fn a_receipt_of_a_number_that_no_record_has_asks_nothing_of_the_disk() {
     let folder = tempfile::tempdir().unwrap();
@@ -53,9 +60,7 @@ fn a_receipt_of_a_number_that_no_record_has_asks_nothing_of_the_disk() {
     };
     let log = open(&options);
     log.record(event("one"));
-    while records(&options).len() < 2 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until_there_are(&options, 2);
     for number in [2, u64::MAX] {
         let refused = log.receipt(number, &|_| true);
         assert!(matches!(refused, Err(ReceiptError::Unknown { seq }) if seq == number));
@@ -75,9 +80,7 @@ async fn the_disk_is_asked_for_those_who_wait_and_takes_the_others_with_them() {
     let log = open(&options);
     log.record(event("one"));
     log.record(event("two"));
-    while records(&options).len() < 3 {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until_there_are(&options, 3);
     assert_eq!(log.durable(), 1, "they are in the file, and nobody waits for the disk");
     log.append(event("three")).await.unwrap();
     assert_eq!(log.durable(), 4);

@@ -157,6 +157,14 @@ impl Authority {
         }
     }
 
+    /// The same with the OCSP response in `ocsp.der`.
+    pub(super) fn stapled(&self, options: TlsOptions) -> TlsOptions {
+        TlsOptions {
+            ocsp_file: Some(self.path("ocsp.der")),
+            ..options
+        }
+    }
+
     /// The same where callers show certificates of this authority.
     pub(super) fn mutual(&self, auth: ClientAuth) -> TlsOptions {
         self.write("clients.pem", self.issuer.pem());

@@ -29,10 +29,7 @@ fn files_that_cannot_be_used_are_named_with_what_is_wrong() {
     let authority = Authority::new("root");
     let other = Authority::new("other");
     let good = authority.mutual(ClientAuth::Required);
-    let with_ocsp = TlsOptions {
-        ocsp_file: Some(authority.path("ocsp.der")),
-        ..good.clone()
-    };
+    let with_ocsp = authority.stapled(good.clone());
     let check = |case: &str, options: &TlsOptions, message: &str, hint: &str| {
         let (said, line) = refused(options);
         assert!(said.contains(message), "{case}: {said}");

@@ -179,10 +179,7 @@ async fn the_ocsp_response_comes_with_the_certificate() {
     let response = ocsp(1, true, "20250101000000Z", "21000101000000Z");
     authority.write("ocsp.der", &response);
     let without = authority.options();
-    let with = TlsOptions {
-        ocsp_file: Some(authority.path("ocsp.der")),
-        ..without.clone()
-    };
+    let with = authority.stapled(without.clone());
     for (options, stapled) in [(with, response), (without, Vec::new())] {
         let it = start(options, Bounds::default()).await;
         let peer = Peer::new(&authority, None);

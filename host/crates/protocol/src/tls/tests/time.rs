@@ -101,10 +101,7 @@ async fn an_ocsp_response_that_is_over_is_not_sent_and_keeps_nothing_else_from_h
     let clock = Hand::at("2025-06-01T00:00:00Z");
     let first = ocsp(1, true, "20250101000000Z", "20250701000000Z");
     authority.write("ocsp.der", &first);
-    let options = TlsOptions {
-        ocsp_file: Some(authority.path("ocsp.der")),
-        ..authority.mutual(ClientAuth::Required)
-    };
+    let options = authority.stapled(authority.mutual(ClientAuth::Required));
     let it = start(&clock, &options).await;
     let name = SanType::URI("spiffe://example/agent".try_into().unwrap());
     let pair = authority.client(5, vec![name]);
@@ -140,10 +137,7 @@ async fn an_ocsp_response_that_is_over_is_not_sent_and_keeps_nothing_else_from_h
 fn what_the_files_of_a_listener_say_has_the_end_that_stands_in_it() {
     let authority = Authority::new("root");
     authority.write("ocsp.der", ocsp(1, true, "20250610000000Z", "20250620000000Z"));
-    let options = TlsOptions {
-        ocsp_file: Some(authority.path("ocsp.der")),
-        ..authority.mutual(ClientAuth::Required)
-    };
+    let options = authority.stapled(authority.mutual(ClientAuth::Required));
     let until = |year| authority.sign(1, |params| params.not_after = date_time_ymd(year, 1, 1));
     let own = until(2030);
     authority.install(&own);
@@ -227,10 +221,7 @@ async fn an_ocsp_response_that_is_none_or_not_good_is_not_sent_and_keeps_no_list
         let hand = Hand::at("2025-06-01T00:00:00Z");
         let good = ocsp(1, true, "20250101000000Z", "20250701000000Z");
         authority.write("ocsp.der", &good);
-        let options = TlsOptions {
-            ocsp_file: Some(authority.path("ocsp.der")),
-            ..authority.mutual(ClientAuth::Required)
-        };
+        let options = authority.stapled(authority.mutual(ClientAuth::Required));
         // Nobody looks by itself.
         let bounds = Bounds {
             tls_look_ms: 3_600_000,
@@ -323,10 +314,7 @@ async fn a_line_that_names_another_ocsp_response_than_before_is_refused_where_th
 fn an_ocsp_response_that_came_too_early_and_is_over_later_is_told_of_again() {
     let authority = Authority::new("root");
     authority.write("ocsp.der", ocsp(1, true, "20250610000000Z", "20250620000000Z"));
-    let options = TlsOptions {
-        ocsp_file: Some(authority.path("ocsp.der")),
-        ..authority.options()
-    };
+    let options = authority.stapled(authority.options());
     let tls = Tls::open(options, Hand::at("2025-06-11T00:00:00Z"), None).unwrap();
     for (day, told) in [(1, true), (2, false), (11, false), (21, true), (22, false)] {
         let time: jiff::Timestamp = format!("2025-06-{day:02}T00:00:00Z").parse().unwrap();
@@ -343,10 +331,7 @@ fn the_end_of_the_response_that_is_sent_in_place_of_a_bad_one_is_told_and_one_wi
     for (to, is_kept) in [("20250701000000Z", true), ("", false)] {
         let authority = Authority::new("root");
         authority.write("ocsp.der", ocsp(1, true, "20250101000000Z", to));
-        let options = TlsOptions {
-            ocsp_file: Some(authority.path("ocsp.der")),
-            ..authority.options()
-        };
+        let options = authority.stapled(authority.options());
         let clock = Hand::at("2025-06-01T00:00:00Z");
         let tls = Arc::new(Tls::open(options, clock, None).unwrap());
         assert_eq!(tls.settings().lacks_staple(june), None, "{to}");
