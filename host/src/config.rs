@@ -3,6 +3,7 @@
 
 mod address;
 pub mod audit;
+mod descriptors;
 mod error;
 mod named;
 mod odd;

@@ -12,6 +12,7 @@ use aral_host::operator::HEAR;
 use aral_host::protocol::ServerHandle;
 use aral_host::telemetry::{Spans, Telemetry};
 use aral_host::{Config, Host, Management, Personas, RELOAD_TARGET, Reloader, ServerLogSink, Warning};
+use aral_runtime::process;
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -131,7 +132,8 @@ async fn serve(
             _ => failure,
         })?;
     let limits = configured.config.limits_for_nothing(&named(host, &configured.config));
-    for Warning { message, hint } in config.lines_for_nothing().into_iter().chain(limits) {
+    let descriptors = configured.config.descriptors_lacking(process::open_files_max());
+    for Warning { message, hint } in config.lines_for_nothing().into_iter().chain(limits).chain(descriptors) {
         output.warn(&format!("{message}\nhint: {hint}"));
     }
     let handle = server.handle();

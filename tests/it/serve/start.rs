@@ -266,6 +266,27 @@ fn a_limit_whose_name_is_misspelt_is_warned_of_with_the_name_that_was_meant() {
 }
 
 #[test]
+fn too_few_descriptors_for_the_connections_are_warned_of_with_the_line_to_write() {
+    let desk = desk(|config| config["process"] = json!({ "open_files_max": 1000 }));
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    let server = Server::start(&desk);
+    server.signal(Signal::TERM);
+    let (code, words) = server.wait();
+    assert_eq!(code, Some(0), "{words}");
+    let doctor = desk.aral(&["doctor"]);
+    assert_eq!(doctor.code, 0, "{doctor:#?}");
+    for told in [words, doctor.stdout] {
+        for part in ["may have 1000 descriptors", "[process]: open_files_max = 15385"] {
+            assert!(told.contains(part), "`{part}` is not in {told}");
+        }
+    }
+    desk.configure_more(|config| config["serve"]["limits"] = json!({ "connections_max": 100 }));
+    let doctor = desk.aral(&["doctor"]);
+    assert!(doctor.stdout.contains("ok    serve"), "{doctor:#?}");
+    assert!(!doctor.stdout.contains("may have 1000 descriptors"), "{doctor:#?}");
+}
+
+#[test]
 fn a_persona_that_expired_is_refused_at_the_start() {
     let desk = desk(|_| ());
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());

@@ -8,7 +8,7 @@ use aral_contract::{Clock as _, Failure};
 use aral_host::config::serve::ServeConfig;
 use aral_host::protocol::{TlsPart, TlsTerm};
 use aral_host::{Host, Personas, Warning};
-use aral_runtime::{Allocation, SystemClock};
+use aral_runtime::{Allocation, SystemClock, process};
 use jiff::{SignedDuration, Timestamp};
 
 use super::Check;
@@ -19,7 +19,8 @@ use crate::cli::session;
 const NAME: &str = "serve";
 const TLS: &str = "tls";
 
-/// One line, if there is something to serve, and one for each file of TLS that has to be renewed soon.
+/// One line, if there is something to serve, one where connections lack descriptors, and one for each file of TLS that has to be
+/// renewed soon.
 pub(super) fn checks(configured: &Configured) -> Vec<Check> {
     let Some(serve) = &configured.config.serve else {
         return Vec::new();
@@ -28,6 +29,8 @@ pub(super) fn checks(configured: &Configured) -> Vec<Check> {
         Ok(()) => told(serve),
         Err(failure) => vec![Check::failed(NAME, failure, "correct [serve] in aral.toml")],
     };
+    let lacking = configured.config.descriptors_lacking(process::open_files_max());
+    all.extend(lacking.map(|Warning { message, hint }| Check::warn(NAME, message, hint)));
     let now = SystemClock::new().now();
     all.extend(terms(serve).iter().filter_map(|term| ending(term, now)));
     all
