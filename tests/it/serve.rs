@@ -10,6 +10,7 @@ mod denials;
 mod doctor;
 #[cfg(feature = "services")]
 mod fuzz;
+mod killed;
 mod limits;
 mod log;
 mod metrics;
