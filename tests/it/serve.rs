@@ -21,6 +21,7 @@ mod receipts;
 mod reload;
 mod signatures;
 mod start;
+mod storm;
 #[cfg(feature = "services")]
 mod telemetry;
 mod tls;
