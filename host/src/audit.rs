@@ -18,7 +18,7 @@ use aral_contract::document::Kind;
 use aral_contract::event::{RecordFuture, RoomFuture};
 use aral_contract::failure::chain;
 use aral_contract::{AuditSink, Clock, Code, Event, Failure, event::SinkUnavailable};
-use aral_runtime::files;
+use aral_runtime::{files, process};
 
 use crate::config::Config;
 use crate::config::audit::{AuditConfig, AuditPlaces};
@@ -201,6 +201,7 @@ fn unopened(error: &OpenError, places: &AuditPlaces) -> Failure {
         OpenError::Segment(_) if disk::takes_no_writes(error) => failure(chain(error)).with_hint(disk::MAKE_ROOM),
         OpenError::Segment(_) => failure(chain(error)).with_hint("see what is wrong with it: `aral audit verify`"),
         OpenError::Files(error) => keys::unusable(error),
-        OpenError::Entropy(_) | OpenError::Thread(_) => Failure::internal(chain(error)),
+        OpenError::Thread(_) => failure(chain(error)).with_hint(process::HAVE_MORE),
+        OpenError::Entropy(_) => Failure::internal(chain(error)),
     }
 }

@@ -13,6 +13,7 @@ mod output;
 mod passphrase;
 mod progress;
 mod prompt;
+mod runtime;
 mod session;
 mod stderr;
 mod text;

@@ -19,9 +19,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::configured::Configured;
-use super::files;
 use super::output::Output;
 use super::trail::Trail;
+use super::{files, runtime};
 
 /// A piece of a backup on its way.
 const PIECE_BYTES: usize = 64 << 10;
@@ -196,10 +196,7 @@ impl Remote {
         let Some(socket) = socket(config) else {
             return Ok(None);
         };
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(Failure::internal)?;
+        let runtime = runtime::on_this_thread()?;
         let Some(client) = runtime.block_on(AdminClient::connect(&socket))? else {
             return Ok(None);
         };

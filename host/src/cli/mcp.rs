@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aral_contract::Failure;
 use aral_host::protocol::{Bounds, standard_streams};
 use aral_host::{Host, ServerLogSink};
 
@@ -12,7 +11,7 @@ use super::configured::Configured;
 use super::exit::Exit;
 use super::output::{Done, Output};
 use super::serve::{Ending, Warner, leave_behind};
-use super::{session, stderr, trail};
+use super::{runtime, session, stderr, trail};
 
 /// How long this process waits for a read of standard input that cannot be given up.
 const LEAVE: Duration = Duration::from_millis(100);
@@ -34,10 +33,7 @@ pub(crate) fn run(arguments: &Mcp, configured: &Configured, output: &Output) -> 
         .build()?;
     session::register_all(&host, &arguments.session, output)?;
     let session = session::open(&host, &arguments.session)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::internal)?;
+    let runtime = runtime::on_all_processors()?;
     let served = runtime.block_on(async {
         let ending = Ending::new()?;
         host.mcp(session, bounds, standard_streams(), ending.ended()).await

@@ -24,7 +24,7 @@ use super::configured::Configured;
 use super::exit::Exit;
 use super::notify::Manager;
 use super::output::{Done, Output, Stop};
-use super::{files, session, stderr, text};
+use super::{files, runtime, session, stderr, text};
 
 /// How long the end of this process waits for threads that wait for a disk. Stops a mount whose server is gone from keeping it.
 const LEAVE: Duration = Duration::from_secs(2);
@@ -59,10 +59,7 @@ pub(crate) fn run(arguments: &Serve, configured: &Configured, output: &Output, s
     telemetry.observe(&host);
     // What is wrong with the store is better known now than at the first call that needs it.
     host.open_store()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::internal)?;
+    let runtime = runtime::on_all_processors()?;
     let personas = session::personas(arguments.development);
     let (acts, ending) = watch::channel(false);
     let readings = Readings { hangup, acts: ending };

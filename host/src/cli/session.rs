@@ -13,11 +13,10 @@ use semver::VersionReq;
 
 use super::arguments;
 use super::configured::Configured;
-use super::files;
 use super::output::Output;
 use super::progress::Progress;
-use super::trail;
 use super::watch::Watch;
+use super::{files, runtime, trail};
 
 /// The host, with the manifests of the configuration and of the command line.
 pub(crate) fn host(
@@ -184,13 +183,9 @@ pub(crate) async fn patiently<T>(output: &Output, call: impl Future<Output = T>)
     }
 }
 
-/// Runs a future to its end on this thread: one call needs no second one, and starting one would take longer.
+/// Runs a future to its end on this thread.
 pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(Failure::internal)?;
-    Ok(runtime.block_on(future))
+    Ok(runtime::on_this_thread()?.block_on(future))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use metrics::counter;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::progress;
+use super::{progress, runtime};
 
 /// Bytes of lines that wait for the thread. Stops a reader that pauses from filling memory.
 const WAITING_BYTES_MAX: usize = 1 << 20;
@@ -56,7 +56,7 @@ pub(crate) fn hand_over() -> Result<(), Failure> {
     std::thread::Builder::new()
         .name("aral-stderr".to_owned())
         .spawn(|| LINES.pass_on(write_through))
-        .map_err(Failure::internal)?;
+        .map_err(runtime::refused)?;
     HAS_THREAD.store(true, Ordering::Release);
     std::panic::set_hook(Box::new(log_panic));
     Ok(())

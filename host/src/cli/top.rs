@@ -20,10 +20,10 @@ use tokio::signal::unix::SignalKind;
 
 use super::arguments::Top;
 use super::configured::Configured;
-use super::desk;
 use super::exit::Exit;
 use super::output::{Done, Output, Stop};
 use super::serve::listen;
+use super::{desk, runtime};
 use figures::Figures;
 use live::Live;
 use source::Source;
@@ -69,8 +69,7 @@ pub(crate) fn run(arguments: &Top, configured: &Configured, output: &Output) -> 
 /// Becomes true at a signal that asks for the end. From now on such a signal ends nothing at once: it would leave the terminal as only
 /// this program can use it. It ends the process where the terminal is not put back in time.
 fn told_to_end() -> Result<Arc<AtomicBool>, Failure> {
-    let mut builder = tokio::runtime::Builder::new_current_thread();
-    let runtime = builder.enable_all().build().map_err(Failure::internal)?;
+    let runtime = runtime::on_this_thread()?;
     let inside = runtime.enter();
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;

@@ -14,6 +14,10 @@ pub const OPEN_FILES_MIN: u64 = 64;
 /// without enough of it the process is aborted, with no message and no end of its calls on record.
 pub const ADDRESS_SPACE_BYTES_MIN: u64 = 2 << 30;
 
+/// What helps where the system refuses this process a thread or a descriptor.
+pub const HAVE_MORE: &str = "let the process have more when it starts (a shell: `ulimit -u` and `ulimit -n`; systemd: `TasksMax=` and \
+                             `LimitNOFILE=`; a container: `--pids-limit`)";
+
 /// What to set. Core dumps are always off: a dump would hold the plaintext of secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessLimits {
