@@ -49,12 +49,13 @@ impl Reservation {
         self.cost = self.most;
     }
 
-    /// The call has ended. It costs nothing where the host failed before the guest ran: the caller got nothing, and comes again.
+    /// The call has ended. It costs no more than was put aside for it, although a machine that sleeps meanwhile makes it longer than its
+    /// time limit. It costs nothing where the host failed before the guest ran: the caller got nothing, and comes again.
     pub(super) fn settle(&mut self, terms: &Terms, completion: &Completion) {
         let is_hosts = |failure: &Failure| failure.code.blame() == Blame::Host;
         self.cost = match &completion.result {
             Err(failure) if !completion.ran && is_hosts(failure) => 0,
-            Ok(_) | Err(_) => terms.cost_micro(&completion.usage),
+            Ok(_) | Err(_) => terms.cost_micro(&completion.usage).min(self.most),
         };
     }
 

@@ -244,6 +244,21 @@ async fn a_call_costs_what_it_used_and_one_that_is_given_up_what_it_could_have_u
 }
 
 #[tokio::test]
+async fn a_call_during_which_the_machine_sleeps_costs_no_more_than_was_put_aside() {
+    let fixture = lines("price.second_micro = 1000");
+    let session = agent("a", json!({}), json!({"max_cost_per_hour": 1_000_000}));
+    fixture.admit("loop", &tool("(loop (br 0))"), json!({"limits": {"wall_ms": 500}}));
+    let call = fixture.call_as(&session, "loop", "{}");
+    let sleep = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        fixture.pass(Duration::from_hours(8));
+    };
+    let (outcome, ()) = futures::join!(call, sleep);
+    assert!(outcome.result.is_err(), "it ends at a limit");
+    assert_eq!(outcome.cost_micro, 500);
+}
+
+#[tokio::test]
 async fn a_call_that_found_no_place_costs_nothing() {
     let gate = GateOptions {
         concurrent_max: 1,
