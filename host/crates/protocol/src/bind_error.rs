@@ -227,7 +227,7 @@ mod tests {
             path: "chain.pem".into(),
             from: "then".to_owned(),
             to: "now".to_owned(),
-            begins: None,
+            valid: 0..=1,
         };
         assert!(tls(over).is_for_now());
         for (source, is_for_now) in [

@@ -1,5 +1,6 @@
 //! What can be wrong with the files of TLS, and the line or step that repairs it.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use aral_runtime::files::FilesError;
@@ -72,8 +73,8 @@ pub enum TlsError {
         from: String,
         /// When it ends.
         to: String,
-        /// When it begins, in seconds since 1970; none: it is over.
-        begins: Option<i64>,
+        /// From when to when it is valid, in seconds since 1970.
+        valid: RangeInclusive<i64>,
     },
     /// A key that cannot be read by itself.
     #[error("the private key of `{}` has a passphrase, and the host asks nobody for it", path.display())]
@@ -120,10 +121,10 @@ pub enum TlsError {
 }
 
 impl TlsError {
-    /// When the same files may be taken, in seconds since 1970; none: never.
-    pub(super) fn begins(&self) -> Option<i64> {
-        let Self::Time { begins, .. } = self else { return None };
-        *begins
+    /// When the same files may be taken, in seconds since 1970; none: never. A clock that was ahead may have refused what is not over.
+    pub(super) fn valid(&self) -> Option<RangeInclusive<i64>> {
+        let Self::Time { valid, .. } = self else { return None };
+        Some(valid.clone())
     }
 
     /// The line or step that repairs it.

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -295,7 +296,7 @@ pub(super) struct Look {
 struct Refused {
     files: Said,
     /// When they may be taken, in seconds since 1970; none: not as they are.
-    begins: Option<i64>,
+    valid: Option<RangeInclusive<i64>>,
 }
 
 impl Look {
@@ -320,15 +321,15 @@ impl Look {
             return Self { refused: None, ..self };
         }
         let second = tls.clock.now().as_second();
-        let is_refused =
-            |refused: &Refused| refused.files == now && refused.begins.is_none_or(|begins| begins > second);
+        let may_be_taken = |refused: &Refused| refused.valid.as_ref().is_some_and(|valid| valid.contains(&second));
+        let is_refused = |refused: &Refused| refused.files == now && !may_be_taken(refused);
         if self.refused.as_ref().is_some_and(is_refused) {
             return self;
         }
         // What cannot be read is tried too: whoever reads the records has to know.
         let refused = take(door, tls, read).err().map(|error| Refused {
             files: now.clone(),
-            begins: error.begins(),
+            valid: error.valid(),
         });
         Self { seen: now, refused }
     }

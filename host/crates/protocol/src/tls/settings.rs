@@ -259,14 +259,13 @@ fn check(
 ) -> Result<RangeInclusive<i64>, TlsError> {
     let own = own(options, chain)?;
     let validity = own.validity();
-    let begins = validity.not_before.timestamp();
-    let valid = begins..=validity.not_after.timestamp();
+    let valid = validity.not_before.timestamp()..=validity.not_after.timestamp();
     if !valid.contains(&now) && !is_shown {
         return Err(TlsError::Time {
             path: options.certificate_file.clone(),
             from: validity.not_before.to_string(),
             to: validity.not_after.to_string(),
-            begins: (begins > now).then_some(begins),
+            valid,
         });
     }
     Ok(valid)

@@ -370,6 +370,28 @@ async fn a_certificate_that_came_too_early_is_taken_when_its_time_has_come() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_a_clock_ahead_refused_is_taken_once_the_clock_is_right_again() {
+    let authority = Authority::new("root");
+    let clock = Hand::at("2025-06-01T00:00:00Z");
+    let it = start(&clock, &authority.options()).await;
+    let peer = Peer::new(&authority, None);
+    let (before, _) = shown(&it, &peer).await;
+    it.sink.take();
+    clock.set("2150-01-01T00:00:00Z");
+    // Whoever connects takes it, by the clock of this machine.
+    let next = authority.sign(2, |params| {
+        params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.not_after = date_time_ymd(2140, 1, 1);
+    });
+    authority.install(&next);
+    recorded(&it, "tls.reload", 1).await;
+    assert_eq!(shown(&it, &peer).await.0, before);
+    clock.set("2025-06-02T00:00:00Z");
+    until_shown(&it, &peer, |(certificate, _)| *certificate == *next.certificate).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_ran_out_keeps_no_configuration_from_holding() {
     let authority = Authority::new("root");
     let clock = Hand::at("2025-06-01T00:00:00Z");
