@@ -343,11 +343,13 @@ impl Session {
         *held = Some(token);
     }
 
-    /// How long until something must be done; none: nothing, until there is another lease.
-    async fn rest(&self) -> Option<Duration> {
+    /// How long until it is looked whether something must be done; none: nothing, until there is another lease. Never long, since a
+    /// timer stands while the machine sleeps, and a lease does not.
+    pub(super) async fn rest(&self) -> Option<Duration> {
         let held = self.token.lock().await;
         let renew_at = held.as_ref().and_then(|token| token.lease?.renew_at)?;
-        Some(renew_at.saturating_sub(self.clock.elapsed()).max(RETRY_AFTER.0))
+        let rest = renew_at.saturating_sub(self.clock.elapsed());
+        Some(rest.clamp(RETRY_AFTER.0, RETRY_AFTER.1))
     }
 
     async fn renew_if_due(&self) {

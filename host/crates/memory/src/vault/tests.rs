@@ -478,6 +478,18 @@ async fn an_idle_token_is_renewed_too() {
     }
 }
 
+/// The timers of the runtime stand while the machine sleeps.
+#[tokio::test]
+async fn whether_an_idle_token_is_due_is_looked_at_often_however_long_it_lasts() {
+    let server = Server::start(|asked| match asked.path.as_str() {
+        "/v1/auth/token/lookup-self" => Said::json(200, r#"{"data":{"ttl":86400,"renewable":true}}"#),
+        _ => version(r#"{"password":"x"}"#, 1),
+    });
+    let vault = server.vault(token("t"), clock());
+    assert_eq!(read_text(&vault).await, "x");
+    assert_eq!(vault.0.session.rest().await, Some(Duration::from_secs(30)));
+}
+
 /// A server for which the tokens `t-1` to `t-N` that it gave in turn are valid when `valid` says so.
 fn revoking(valid: fn(&str) -> bool, policy: bool) -> Server {
     let logins = AtomicU32::new(0);
