@@ -221,6 +221,13 @@ impl Failure {
         }
     }
 
+    /// The milliseconds until the same call may succeed, rounded up: who comes too early is refused again.
+    pub fn retry_after_ms(&self) -> Option<u64> {
+        let whole = |wait: Duration| wait.as_nanos().div_ceil(1_000_000);
+        self.retry_after
+            .map(|wait| u64::try_from(whole(wait)).unwrap_or(u64::MAX))
+    }
+
     /// With the request.
     #[must_use]
     pub fn with_trace(self, trace: TraceId) -> Self {
@@ -285,6 +292,19 @@ mod tests {
         assert_eq!(texts.len(), Code::ALL.len());
         let failure = Failure::internal("/etc/shadow");
         assert!(!failure.to_string().contains("shadow"));
+    }
+
+    #[test]
+    fn who_waits_as_long_as_it_is_told_does_not_come_too_early() {
+        let told = |wait| {
+            Failure::new(Code::RateLimited, "wait")
+                .with_retry_after(wait)
+                .retry_after_ms()
+        };
+        assert_eq!(told(Duration::from_micros(400)), Some(1));
+        assert_eq!(told(Duration::from_nanos(1_000_001)), Some(2));
+        assert_eq!(told(Duration::from_millis(1500)), Some(1500));
+        assert_eq!(told(Duration::MAX), Some(u64::MAX));
     }
 
     #[test]

@@ -103,7 +103,8 @@ pub(crate) fn check(message: Message<'_>, rule: &SignatureRule, times: Times) ->
         .ok_or("a signature with an unknown key")?;
     check_covered(&input, message.headers)?;
     let now = times.now.as_second();
-    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    // Rounded up: `created` is a moment that was cut off to its second.
+    let seconds = |duration: Duration| i64::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
     let oldest = now.saturating_sub(seconds(times.age_max));
     if input.created < oldest || input.expires.is_some_and(|expires| now > expires) {
         return Err(Doubt::Bad("a signature that has expired"));

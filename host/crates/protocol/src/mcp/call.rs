@@ -228,8 +228,7 @@ fn failed(failure: &Failure, trace: TraceId) -> CallToolResult {
         lines.push(format!("hint: {hint}"));
         error.0.insert("hint".to_owned(), json!(hint));
     }
-    if let Some(wait) = failure.retry_after {
-        let ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    if let Some(ms) = failure.retry_after_ms() {
         lines.push(format!("call again after {ms} ms"));
         error.0.insert("retry_after_ms".to_owned(), json!(ms));
     }

@@ -134,8 +134,9 @@ fn check_at(request: &Request, nonces: &Nonces, now: i64) -> Result<(), &'static
     };
     let times = Times {
         now: Timestamp::from_second(now).unwrap(),
-        age_max: Duration::from_secs(300),
-        skew: Duration::from_secs(30),
+        // Begun seconds are whole ones: 300 and 30.
+        age_max: Duration::from_millis(299_001),
+        skew: Duration::from_millis(29_001),
     };
     let used_up = check(request.message(), &rule, times).and_then(|signed| {
         signed.use_up(&"me".parse().unwrap(), nonces)?;
