@@ -360,6 +360,23 @@ fn a_full_disk_behind_standard_output_is_no_fault_of_the_configuration() {
 }
 
 #[test]
+fn what_a_verb_found_is_its_exit_code_though_nobody_reads_it() {
+    let desk = Desk::new();
+    desk.write("aral.toml", b"half = [");
+    for more in [&["doctor"][..], &["doctor", "--json"]] {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let code = desk
+            .command(more)
+            .stdout(writer)
+            .status()
+            .expect("the program starts")
+            .code();
+        assert_eq!(code, Some(2), "{more:?}");
+    }
+}
+
+#[test]
 fn a_call_whose_answer_nobody_takes_says_where_it_is_on_record() {
     let desk = Desk::new();
     desk.guest(RUNTIME_ECHO_TOOL, |_| ());

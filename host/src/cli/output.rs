@@ -14,7 +14,7 @@ use super::{files, report, stderr, text};
 pub(crate) enum Stop {
     /// It failed.
     Failure(Failure),
-    /// Whoever read standard output went away, as `head` does. That is no failure and needs no message.
+    /// Whoever read a long list or the answer of a capability went away, as `head` does. That is no failure and needs no message.
     Closed,
 }
 
@@ -63,12 +63,17 @@ impl Output {
         }
     }
 
-    /// The answer: `human` as text, or `object` with `--json`.
+    /// The answer: `human` as text, or `object` with `--json`. Whether somebody reads it changes nothing: what a verb found is its exit
+    /// code, too.
     pub(crate) fn answer(&self, human: &str, object: &Value) -> Result<(), Stop> {
-        if self.json {
+        let written = if self.json {
             self.object(object)
         } else {
             write_stdout(&text::lines(human))
+        };
+        match written {
+            Err(Stop::Closed) => Ok(()),
+            Ok(()) | Err(Stop::Failure(_)) => written,
         }
     }
 
@@ -171,7 +176,7 @@ pub(crate) fn failure_object(failure: &Failure) -> Value {
         "code": failure.code,
         "message": failure.message,
         "hint": failure.hint,
-        "retry_after_ms": failure.retry_after.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        "retry_after_ms": failure.retry_after_ms(),
         "trace_id": failure.trace,
     })
 }
