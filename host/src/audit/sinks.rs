@@ -14,6 +14,7 @@ use aral_audit::sink::{Exporter, PositionError, Shipper, SinkName, SinkStatus, c
 use aral_contract::failure::chain;
 use aral_contract::{Code, Failure, LogId};
 use aral_runtime::outbound::Outbound;
+use aral_runtime::threads;
 use tokio::sync::{oneshot, watch};
 
 use super::transport::Https;
@@ -78,8 +79,7 @@ impl Sinks {
         // Made in its thread: dropping a runtime in a task of another one, if the thread does not start, would panic.
         let (ready, made) = mpsc::sync_channel(1);
         let work = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            match runtime {
+            match threads::runtime(None) {
                 Ok(runtime) => {
                     let _waits_for_it = ready.send(Ok(()));
                     runtime.block_on(deliver);

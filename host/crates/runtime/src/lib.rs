@@ -22,6 +22,7 @@ pub mod process;
 pub mod runtime;
 #[cfg(test)]
 mod testing;
+pub mod threads;
 pub mod weight;
 
 pub use cache::CacheOptions;
