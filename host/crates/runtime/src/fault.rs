@@ -85,7 +85,10 @@ pub fn fault_of(error: &wasmtime::Error, guard: &Guard) -> Fault {
     if error.downcast_ref::<PoolConcurrencyLimitError>().is_some() {
         return Fault::Busy;
     }
-    if error.downcast_ref::<std::io::Error>().is_some() {
+    let is_of_the_system = error.downcast_ref::<std::io::Error>().is_some()
+        || error.downcast_ref::<rustix::io::Errno>().is_some()
+        || error.downcast_ref::<wasmtime::OutOfMemory>().is_some();
+    if is_of_the_system {
         return Fault::Host {
             message: bounded(&format!("{error:#}")),
         };

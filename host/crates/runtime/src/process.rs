@@ -58,9 +58,11 @@ pub fn apply(limits: &ProcessLimits) -> Result<(), ProcessError> {
     let hard = getrlimit(Resource::Nofile).maximum;
     let files = hard.map_or(limits.open_files_max, |hard| hard.min(limits.open_files_max));
     set("RLIMIT_NOFILE", Resource::Nofile, Some(files), Some(files))?;
-    // A server must not end because it was busy for long: the soft limit that a login session may have set goes.
-    let cpu = getrlimit(Resource::Cpu).maximum;
-    set("RLIMIT_CPU", Resource::Cpu, cpu, cpu)?;
+    // A server must not end because it was busy for long or keeps much: the soft limits that a login session may have set go.
+    for (name, resource) in [("RLIMIT_CPU", Resource::Cpu), ("RLIMIT_FSIZE", Resource::Fsize)] {
+        let hard = getrlimit(resource).maximum;
+        set(name, resource, hard, hard)?;
+    }
     if let Some(bytes) = limits.address_space_bytes_max {
         let hard = getrlimit(Resource::As).maximum;
         let bytes = hard.map_or(bytes, |hard| hard.min(bytes));

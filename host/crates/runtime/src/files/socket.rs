@@ -1,6 +1,7 @@
 //! Unix sockets for this user alone. One appears under its name with mode 0600 or not at all, replaces one that a process
 //! left behind, and goes when its owner does. Folders are handles: no path is looked up twice, and none is too long.
 
+use std::fs::TryLockError;
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -48,7 +49,12 @@ pub fn bind_private(path: &Path) -> Result<(UnixListener, SocketName), FilesErro
         });
     }
     let lock = open_lock(&dir, beside(&name, "lock")).map_err(|error| error.below(parent))?;
-    if lock.try_lock().is_err() || open(&dir, &name).is_ok() {
+    let is_held = match lock.try_lock() {
+        Ok(()) => false,
+        Err(TryLockError::WouldBlock) => true,
+        Err(TryLockError::Error(error)) => return Err(during("lock the file beside", path)(error)),
+    };
+    if is_held || open(&dir, &name).is_ok() {
         return Err(FilesError::Io {
             action: "listen on",
             path: path.to_owned(),

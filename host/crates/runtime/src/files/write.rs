@@ -267,6 +267,7 @@ fn without_name(dir: &Dir, mode: u32) -> Option<std::fs::File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let file = std::fs::File::from(rustix::fs::openat(dir, ".", flags, Mode::from_raw_mode(mode)).ok()?);
     rustix::fs::stat(by_handle(&file)).ok()?;
+    open_to_owner(&file, mode).ok()?;
     Some(file)
 }
 
@@ -286,8 +287,22 @@ fn open_temporary(dir: &Dir, path: &Path, mode: u32) -> Result<(PathBuf, std::fs
     ));
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true).mode(mode);
-    let file = dir.open_with(&name, &options).map_err(during("write", path))?;
-    Ok((name, file.into_std()))
+    let file = dir
+        .open_with(&name, &options)
+        .map_err(during("write", path))?
+        .into_std();
+    open_to_owner(&file, mode).map_err(|error| during("write", path)(error.into()))?;
+    Ok((name, file))
+}
+
+/// Gives the owner what the mask of this process took away: a file that its owner cannot open again is lost.
+fn open_to_owner(file: &std::fs::File, mode: u32) -> rustix::io::Result<()> {
+    let has = Mode::from_raw_mode(rustix::fs::fstat(file)?.st_mode);
+    let owner = Mode::from_raw_mode(mode) & Mode::RWXU;
+    match has.contains(owner) {
+        true => Ok(()),
+        false => rustix::fs::fchmod(file, has | owner),
+    }
 }
 
 /// So that a new name in a folder survives a power failure.
