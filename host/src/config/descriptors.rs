@@ -19,9 +19,9 @@ impl Config {
         let wanted = more_than.saturating_add(1);
         (open_max < wanted).then(|| Warning {
             message: format!(
-                "the process may have {open_max} descriptors, and [serve.limits] connections_max = {callers} with [egress] \
-                 connections_max = {guests} take more than {more_than}, files of guests included: some connections are not taken, \
-                 and meanwhile calls may fail"
+                "the process may have {open_max} descriptors, and `connections_max` of [serve.limits] ({callers}) and of [egress] \
+                 ({guests}) take more than {more_than}, files of guests included: some connections are not taken, and meanwhile \
+                 calls may fail"
             ),
             hint: match self.process.open_files_max < wanted {
                 true => format!("aral.toml, [process]: open_files_max = {wanted}"),
