@@ -138,3 +138,22 @@ fn bounded(text: &str) -> String {
     let end = text.floor_char_boundary(MESSAGE_BYTES_MAX);
     text.get(..end).unwrap_or_default().to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn what_the_machine_refuses_is_no_trap_of_the_guest() {
+        let guard = Guard::new(&Limits::default());
+        let fault = |error: wasmtime::Error| fault_of(&error.context("a call"), &guard);
+        let refused = fault(wasmtime::Error::new(Errno::NOMEM));
+        assert!(matches!(refused, Fault::Host { .. }), "{refused:?}");
+        let full = fault(wasmtime::Error::new(std::io::Error::from(Errno::NOMEM)));
+        assert!(matches!(full, Fault::Host { .. }), "{full:?}");
+        let own = fault(wasmtime::Error::msg("a guest says: Cannot allocate memory"));
+        assert!(matches!(own, Fault::Trap { .. }), "{own:?}");
+    }
+}

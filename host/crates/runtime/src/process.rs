@@ -89,10 +89,12 @@ mod tests {
 
     use crate::testing::child_program;
 
-    /// What a process of its own reports after it set its limits.
+    /// What a process of its own reports after it set its limits. Its login session has soft ones.
     fn report(address_space_bytes: &str) -> String {
-        let output = Command::new(child_program())
-            .args(["limits", address_space_bytes])
+        let output = Command::new("sh")
+            .args(["-c", "ulimit -S -f 1; ulimit -S -t 100; exec \"$0\" limits \"$1\""])
+            .arg(child_program())
+            .arg(address_space_bytes)
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
@@ -111,6 +113,7 @@ mod tests {
         assert_eq!(limit(&open, "Max core file size"), ["0", "0"]);
         assert_eq!(limit(&open, "Max open files"), ["123", "123"]);
         assert_eq!(limit(&open, "Max cpu time"), ["unlimited", "unlimited"]);
+        assert_eq!(limit(&open, "Max file size"), ["unlimited", "unlimited"]);
         assert_eq!(limit(&open, "Max address space"), ["unlimited", "unlimited"]);
         assert!(open.contains("dumpable: Ok(NotDumpable)"), "{open}");
         assert!(open.contains("open_files_max: Some(123)"), "{open}");

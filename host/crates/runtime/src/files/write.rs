@@ -310,3 +310,23 @@ fn sync(dir: &Dir, path: &Path) -> Result<(), FilesError> {
     let synced = dir.open(Path::new(".")).and_then(|folder| folder.sync_all());
     synced.map_err(during("sync the folder of", path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_owner_of_a_new_file_can_open_it_again_whatever_the_mask_takes() {
+        let file = tempfile::tempfile().unwrap();
+        for (has, wanted, mode) in [
+            (0o000, 0o600, 0o600),
+            (0o040, 0o644, 0o640),
+            // What the mask takes from others stays taken.
+            (0o600, 0o644, 0o600),
+        ] {
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(has)).unwrap();
+            open_to_owner(&file, wanted).unwrap();
+            assert_eq!(rustix::fs::fstat(&file).unwrap().st_mode & 0o777, mode, "{has:o}");
+        }
+    }
+}
