@@ -10,6 +10,7 @@ pub mod otlp;
 mod position;
 mod shipper;
 pub mod stream;
+mod unwinding;
 
 #[cfg(test)]
 mod tests;

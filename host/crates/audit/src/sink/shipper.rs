@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::doubted::{Doubted, InVain, REFUSED_AGAIN_MAX, probe_at};
 use super::position::{self, PositionError};
+use super::unwinding::Unwinding;
 use super::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX, Delivery, Exporter, Outgoing, Refused, SinkName};
 use crate::AuditLog;
 use crate::cursor::{Cursor, ReadError};
@@ -41,7 +42,7 @@ pub struct Shipper {
     name: SinkName,
     shared: Arc<Shared>,
     dir: Dir,
-    exporter: Box<dyn Exporter>,
+    exporter: Unwinding,
     cursor: Cursor,
     holds: Arc<Holds>,
     hold: Arc<AtomicU64>,
@@ -91,7 +92,7 @@ impl Shipper {
             shared: Arc::clone(log.shared()),
             cursor: Cursor::new(clone()?, from),
             dir,
-            exporter,
+            exporter: Unwinding(exporter),
             holds: Arc::clone(log.holds()),
             hold,
             status: watch::Sender::new(status),

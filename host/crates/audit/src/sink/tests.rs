@@ -62,6 +62,23 @@ impl Exporter for Scripted {
     }
 }
 
+/// Panics when it is asked, then while it is waited for, and then takes everything.
+#[derive(Debug, Default)]
+struct Panicking {
+    asked: AtomicUsize,
+    takes: Scripted,
+}
+
+impl Exporter for Panicking {
+    fn deliver<'a>(&'a self, log: LogId, batch: &'a [Outgoing]) -> DeliveryFuture<'a> {
+        match self.asked.fetch_add(1, Ordering::Relaxed) {
+            0 => panic!("of the test"),
+            1 => Box::pin(async { panic!("of the test") }),
+            _ => self.takes.deliver(log, batch),
+        }
+    }
+}
+
 fn shipper(log: &AuditLog, exporter: impl Exporter + 'static) -> Shipper {
     Shipper::new(log, "test".parse().unwrap(), Box::new(exporter)).unwrap()
 }
@@ -118,6 +135,26 @@ async fn nothing_is_lost_while_the_other_end_is_down() {
         waited > Duration::from_secs(300) && waited < Duration::from_secs(400),
         "{waited:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exporter_that_panics_is_asked_again_and_nothing_is_removed_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = session(&options(folder.path()), 29);
+    let exporter = Panicking::default();
+    let taking = exporter.takes.clone();
+    let shipper = shipper(&log, exporter);
+    let (mut status, holds) = (shipper.status(), Arc::clone(log.holds()));
+    let failing = async {
+        status.wait_for(|status| status.failing.is_some()).await.unwrap();
+        (status.borrow().failing.clone().unwrap(), holds.lowest())
+    };
+    log.close().unwrap();
+    let (shipped, (reason, held)) = tokio::join!(shipper.run(), failing);
+    shipped.unwrap();
+    assert!(reason.starts_with("the sink panicked") && held == 0, "{reason}, {held}");
+    assert!(taking.taken().into_iter().eq(0..30));
+    assert_eq!(status.borrow().failing, None);
 }
 
 #[tokio::test(start_paused = true)]

@@ -346,8 +346,8 @@ pub(crate) async fn watch(reloader: TlsReloader) {
         match looked.await {
             Ok(after) => looks = after,
             Err(error) => {
-                tracing::error!(%error, "nobody looks at the files of TLS any more");
-                return std::future::pending().await;
+                tracing::error!(%error, "nobody has looked at the files of TLS this time");
+                looks = Looks::new();
             }
         }
     }
