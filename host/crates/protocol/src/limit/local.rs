@@ -14,7 +14,7 @@ use governor::{Quota, RateLimiter};
 
 use super::charge::{Charge, Level, Refused, Verdict};
 use super::rate::Rate;
-use super::table::Table;
+use super::table::{Kept, Table};
 use crate::meters;
 
 type Limiter = RateLimiter<super::charge::Key, Table, Table, NoOpMiddleware<Duration>>;
@@ -49,10 +49,10 @@ impl Local {
     /// Counts all, or none.
     pub(crate) fn take(&self, charges: &[Charge]) -> Verdict {
         let mut inner = self.lock();
-        let before = inner.remember(charges);
+        let before: Vec<Kept> = charges.iter().map(|charge| inner.table.keep(&charge.key)).collect();
         let verdict = inner.take(charges);
         if let Verdict::Refused(_) = verdict {
-            inner.restore(charges, &before);
+            before.into_iter().for_each(|kept| inner.table.put_back(kept));
         }
         verdict
     }
@@ -102,16 +102,6 @@ impl Local {
 }
 
 impl Inner {
-    fn remember(&self, charges: &[Charge]) -> Vec<Option<u64>> {
-        charges.iter().map(|charge| self.table.get(&charge.key)).collect()
-    }
-
-    fn restore(&self, charges: &[Charge], before: &[Option<u64>]) {
-        for (charge, full_at) in charges.iter().zip(before) {
-            self.table.set(&charge.key, *full_at);
-        }
-    }
-
     fn take(&mut self, charges: &[Charge]) -> Verdict {
         let mut refused: Option<Refused> = None;
         for charge in charges {

@@ -25,10 +25,19 @@ const SWEEP_NS: u64 = 1_000_000_000;
 
 /// The table, and the time that all limits of one request see. Clones are the same one.
 #[derive(Debug, Clone)]
-pub(super) struct Table(Arc<Mutex<Kept>>);
+pub(super) struct Table(Arc<Mutex<State>>);
+
+/// What is remembered of a key at one time, and of those of its limit that are not in the table: what is counted of a key in a table
+/// without room is theirs.
+#[derive(Debug)]
+pub(super) struct Kept {
+    key: Key,
+    full_at: Option<u64>,
+    rest: Option<u64>,
+}
 
 #[derive(Debug)]
-struct Kept {
+struct State {
     /// When everything will be given back to a key, in nanoseconds.
     full_at: HashMap<Key, u64>,
     /// The same for all keys together that are not in the table.
@@ -47,7 +56,7 @@ impl Table {
     /// `gauge` says how many keys it remembers.
     pub(super) fn new(keys_max: usize, gauge: Gauge) -> Self {
         gauge.set(0.0);
-        Self(Arc::new(Mutex::new(Kept {
+        Self(Arc::new(Mutex::new(State {
             full_at: HashMap::new(),
             rest: HashMap::new(),
             aside: HashMap::new(),
@@ -69,41 +78,56 @@ impl Table {
         self.lock().keys_max = keys_max;
     }
 
-    /// When everything will be given back; none: it is there.
-    pub(super) fn get(&self, key: &Key) -> Option<u64> {
-        self.lock().get(key)
+    /// What is remembered of a key now.
+    pub(super) fn keep(&self, key: &Key) -> Kept {
+        let state = self.lock();
+        Kept {
+            key: *key,
+            full_at: state.full_at.get(key).copied(),
+            rest: state.rest.get(&key.limit).copied(),
+        }
+    }
+
+    /// Nothing was counted since then.
+    pub(super) fn put_back(&self, Kept { key, full_at, rest }: Kept) {
+        let mut state = self.lock();
+        match full_at {
+            Some(at) => state.full_at.insert(key, at),
+            None => state.full_at.remove(&key),
+        };
+        match rest {
+            Some(at) => state.rest.insert(key.limit, at),
+            None => state.rest.remove(&key.limit),
+        };
+        state.tell();
     }
 
     /// How full a key is: the time until everything is given back, if all that is put aside was used and ended now.
     pub(super) fn level(&self, key: &Key) -> u64 {
-        let mut kept = self.lock();
-        let now = kept.now;
-        let falls = kept.get(key).map_or(0, |at| at.saturating_sub(now));
-        falls.saturating_add(kept.aside(key))
+        let mut state = self.lock();
+        let now = state.now;
+        let falls = state.get(key).map_or(0, |at| at.saturating_sub(now));
+        falls.saturating_add(state.aside(key))
     }
 
     /// Puts so much aside.
     pub(super) fn put_aside(&self, key: &Key, ns: u64) {
-        let mut kept = self.lock();
-        let aside = kept.aside(key).saturating_add(ns);
-        kept.aside.insert(*key, aside);
+        let mut state = self.lock();
+        let aside = state.aside(key).saturating_add(ns);
+        state.aside.insert(*key, aside);
     }
 
     /// So much is put aside no more, and what was used of it counts from now on.
     pub(super) fn end_aside(&self, key: &Key, ns: u64, used_ns: u64) {
-        let mut kept = self.lock();
-        match kept.aside(key).saturating_sub(ns) {
-            0 => kept.aside.remove(key),
-            left => kept.aside.insert(*key, left),
+        let mut state = self.lock();
+        match state.aside(key).saturating_sub(ns) {
+            0 => state.aside.remove(key),
+            left => state.aside.insert(*key, left),
         };
         if used_ns > 0 {
-            let from = kept.get(key).unwrap_or(0).max(kept.now);
-            kept.set(key, Some(from.saturating_add(used_ns)));
+            let from = state.get(key).unwrap_or(0).max(state.now);
+            state.set(key, from.saturating_add(used_ns));
         }
-    }
-
-    pub(super) fn set(&self, key: &Key, full_at: Option<u64>) {
-        self.lock().set(key, full_at);
     }
 
     /// How many keys are remembered.
@@ -118,12 +142,12 @@ impl Table {
         self.lock().aside.len()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
+impl State {
     fn aside(&self, key: &Key) -> u64 {
         self.aside.get(key).copied().unwrap_or(0)
     }
@@ -136,14 +160,16 @@ impl Kept {
         }
     }
 
-    fn set(&mut self, key: &Key, full_at: Option<u64>) {
-        let own = self.full_at.contains_key(key) || self.has_room();
-        match (own, full_at) {
-            (true, Some(at)) => drop(self.full_at.insert(*key, at)),
-            (true, None) => drop(self.full_at.remove(key)),
-            (false, Some(at)) => drop(self.rest.insert(key.limit, at)),
-            (false, None) => drop(self.rest.remove(&key.limit)),
+    fn set(&mut self, key: &Key, full_at: u64) {
+        if self.full_at.contains_key(key) || self.has_room() {
+            self.full_at.insert(*key, full_at);
+        } else {
+            self.rest.insert(key.limit, full_at);
         }
+        self.tell();
+    }
+
+    fn tell(&self) {
         self.gauge.set(meters::to_f64(self.full_at.len()));
     }
 
@@ -157,7 +183,7 @@ impl Kept {
             self.swept = now;
             self.sweep_at = self.full_at.len().saturating_mul(2).max(SWEEP_KEYS_MIN);
             self.full_at.shrink_to(self.sweep_at);
-            self.gauge.set(meters::to_f64(self.full_at.len()));
+            self.tell();
         }
         self.full_at.len() < self.keys_max
     }
@@ -170,9 +196,9 @@ impl StateStore for Table {
     where
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
-        let mut kept = self.lock();
-        let (told, full_at) = decide(kept.get(key).map(Nanos::new))?;
-        kept.set(key, Some(full_at.as_u64()));
+        let mut state = self.lock();
+        let (told, full_at) = decide(state.get(key).map(Nanos::new))?;
+        state.set(key, full_at.as_u64());
         Ok(told)
     }
 }

@@ -92,6 +92,32 @@ proptest! {
 }
 
 #[test]
+fn what_is_refused_leaves_everything_as_it_was_also_where_the_table_has_one_place_left() {
+    let (local, clock) = local(2);
+    let times = |number, times: u32| Charge {
+        amount: times.try_into().unwrap(),
+        ..address(number)
+    };
+    assert!(passes(&local, times(1, 3)) && passes(&local, address(2)));
+    // All that are not in the table are one.
+    assert!(passes(&local, times(3, 2)));
+    clock.pass(Duration::from_secs(61));
+    assert!(local.look(&address(4)).is_ok(), "one is forgotten: a place is left");
+    let all = |local: &Local| (1..6).map(|number| local.level(&address(number))).collect::<Vec<_>>();
+    let (before, keys) = (all(&local), local.keys());
+    assert_eq!(keys, 1);
+    let refused = [address(4), address(5), address(6), times(1, 9)];
+    for charges in [&refused[..], &refused.iter().rev().copied().collect::<Vec<_>>()] {
+        assert!(matches!(local.take(charges), Verdict::Refused(_)));
+        assert_eq!((all(&local), local.keys()), (before.clone(), keys));
+    }
+    // Without room the others have what was counted of them before.
+    assert!(passes(&local, address(7)));
+    let left = (0..5).filter(|_| passes(&local, address(8))).count();
+    assert_eq!(left, 2, "of three, one is not given back yet");
+}
+
+#[test]
 fn what_is_put_aside_does_not_fall_while_its_call_is_under_way() {
     let (local, clock) = local(10);
     assert!(passes(&local, cost("a", 100)));
