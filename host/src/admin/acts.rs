@@ -75,9 +75,10 @@ pub(super) async fn whole(request: Request) -> Result<SecretBuffer, Problem> {
 pub(super) async fn import(State(managed): Managed, request: Request) -> Result<Response, Problem> {
     let operator = managed.operator();
     let memory = operator.storage().memory()?.clone();
-    let folder = files::open_root(&memory.dir).and_then(|folder| files::unnamed(&folder));
-    let file = folder.map_err(|error| Failure::new(Code::Unavailable, error.to_string()))?;
-    let mut file = file;
+    let dir = memory.dir.clone();
+    let make = move || files::open_root(&dir).and_then(|folder| files::unnamed(&folder));
+    let made = tokio::task::spawn_blocking(make).await.map_err(Failure::internal)?;
+    let mut file = made.map_err(|error| Failure::new(Code::Unavailable, error.to_string()))?;
     let mut line = FirstLine::new();
     let mut body = request.into_body().into_data_stream();
     while let Some(piece) = body.next().await {

@@ -1,27 +1,25 @@
 //! Sends batches of records to a server that the operator names, and reads its answer, both within bounds. It knows no
 //! format.
 
-use std::path::PathBuf;
+mod authorization;
+
 use std::time::Duration;
 
 use aral_audit::sink::{ANSWER_BYTES_MAX, Answer, AnswerFuture, Transport, TransportError};
 use aral_contract::failure::chain;
 use aral_contract::{Code, Failure};
-use aral_runtime::files;
 use aral_runtime::outbound::{self, Outbound, OutboundError, ServerUrl};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 
 use crate::config::audit::ServerConfig;
-
-/// Longest file with the value of a header, in bytes.
-const AUTHORIZATION_BYTES_MAX: u64 = 8 << 10;
+use authorization::Authorization;
 
 /// The connections to one server.
 #[derive(Debug)]
 pub(crate) struct Https {
     http: reqwest::Client,
     base: String,
-    authorization_file: Option<PathBuf>,
+    authorization: Option<Authorization>,
 }
 
 impl Https {
@@ -46,13 +44,17 @@ impl Https {
                 .client(&url, server.ca_pem.as_deref(), timeout)
                 .map_err(wrong)?,
             base: url.url().as_str().trim_end_matches('/').to_owned(),
-            authorization_file: server.authorization_file.clone(),
+            authorization: server
+                .authorization_file
+                .clone()
+                .map(|path| Authorization::new(path, timeout)),
         })
     }
 
     /// Whether there can be such connections, and whether what is shown over them can be read. It asks no server.
     pub(crate) fn check(server: &ServerConfig, table: &str, outbound: &Outbound) -> Result<(), Failure> {
-        let shown = Self::new(server, table, outbound)?.authorization();
+        let authorization = Self::new(server, table, outbound)?.authorization;
+        let shown = authorization.map(|authorization| authorization.read_now()).transpose();
         shown.map(drop).map_err(|error| {
             Failure::new(Code::ConfigInvalid, format!("{table} authorization_file: {error}"))
                 .with_hint("put the value of the header `authorization` into a file of this user, of mode 0600")
@@ -63,8 +65,8 @@ impl Https {
         let failed = |error: reqwest::Error| TransportError(chain(&error.without_url()));
         let mut request = self.http.post(format!("{}{path}", self.base)).body(body);
         request = request.header(CONTENT_TYPE, content_type);
-        if let Some(value) = self.authorization()? {
-            request = request.header(AUTHORIZATION, value);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization.read().await?);
         }
         let response = request.send().await.map_err(failed)?;
         let retry_after = response.headers().get(RETRY_AFTER).and_then(seconds);
@@ -73,19 +75,6 @@ impl Https {
             retry_after,
             body: outbound::body(response, ANSWER_BYTES_MAX).await.map_err(failed)?,
         })
-    }
-
-    /// Read anew each time, so that it can be replaced while the host runs.
-    fn authorization(&self) -> Result<Option<HeaderValue>, TransportError> {
-        let Some(path) = &self.authorization_file else {
-            return Ok(None);
-        };
-        let value =
-            files::read_private(path, AUTHORIZATION_BYTES_MAX).map_err(|error| TransportError(chain(&error)))?;
-        let mut value = HeaderValue::from_bytes(value.trim_ascii())
-            .map_err(|_| TransportError(format!("`{}` holds no value of a header", path.display())))?;
-        value.set_sensitive(true);
-        Ok(Some(value))
     }
 }
 
@@ -103,6 +92,8 @@ fn seconds(value: &HeaderValue) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use aral_runtime::files;
+
     use super::*;
 
     fn server(address: &str) -> ServerConfig {
