@@ -17,6 +17,7 @@ use aral_contract::event::SinkUnavailable;
 use aral_contract::{AuditSink, Clock, Code, Event, EventKind, Failure};
 use aral_memory::Secrets;
 use aral_memory::sealed::SealedStore;
+use aral_runtime::threads;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -262,8 +263,7 @@ impl Operator {
 
     /// The same for what has begun: it has this time also where the server ends already.
     fn wait_begun<T>(&self, still: Duration, future: impl Future<Output = T>) -> Result<T, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(Failure::internal)?;
+        let runtime = threads::runtime(None).map_err(threads::refused)?;
         let done = runtime.block_on(async {
             tokio::select! {
                 biased;

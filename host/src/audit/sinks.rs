@@ -94,8 +94,8 @@ impl Sinks {
         let thread = std::thread::Builder::new()
             .name("aral-audit-sinks".to_owned())
             .spawn(work)
-            .map_err(Failure::internal)?;
-        made.recv().map_err(Failure::internal)?.map_err(Failure::internal)?;
+            .map_err(threads::refused)?;
+        made.recv().map_err(Failure::internal)?.map_err(threads::refused)?;
         Ok(Some(Self {
             delivering: Mutex::new(Some(Delivering { thread, leave })),
             status,

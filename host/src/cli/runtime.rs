@@ -1,26 +1,22 @@
 //! What the verbs do several things at once with. Where the system lets the process have no more threads or descriptors, the failure
 //! says so, and what gives more.
 
-use std::io::Error;
 use std::thread::available_parallelism;
 
-use aral_contract::{Code, Failure};
-use aral_runtime::{process, threads};
+use aral_contract::Failure;
+use aral_runtime::threads;
 use tokio::runtime::{Builder, Runtime};
 
 /// For what a verb does on its own thread: a second one would take longer to start.
 pub(crate) fn on_this_thread() -> Result<Runtime, Failure> {
-    Builder::new_current_thread().enable_all().build().map_err(refused)
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(threads::refused)
 }
 
 /// For a server: a worker for each processor.
 pub(crate) fn on_all_processors() -> Result<Runtime, Failure> {
     let workers = available_parallelism().map_or(1, usize::from);
-    threads::runtime(Some(workers)).map_err(refused)
-}
-
-/// What to tell where a thread or a runtime cannot be started.
-pub(crate) fn refused(error: Error) -> Failure {
-    let message = format!("the system lets this process have no more threads or descriptors: {error}");
-    Failure::new(Code::Unavailable, message).with_hint(process::HAVE_MORE)
+    threads::runtime(Some(workers)).map_err(threads::refused)
 }

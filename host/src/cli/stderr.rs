@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use aral_contract::Failure;
 use aral_contract::metric::LOG_LINES_DROPPED;
+use aral_runtime::threads;
 use metrics::counter;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::{progress, runtime};
+use super::progress;
 
 /// Bytes of lines that wait for the thread. Stops a reader that pauses from filling memory.
 const WAITING_BYTES_MAX: usize = 1 << 20;
@@ -56,7 +57,7 @@ pub(crate) fn hand_over() -> Result<(), Failure> {
     std::thread::Builder::new()
         .name("aral-stderr".to_owned())
         .spawn(|| LINES.pass_on(write_through))
-        .map_err(runtime::refused)?;
+        .map_err(threads::refused)?;
     HAS_THREAD.store(true, Ordering::Release);
     std::panic::set_hook(Box::new(log_panic));
     Ok(())

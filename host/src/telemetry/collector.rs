@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aral_audit::sink::Transport as _;
 use aral_contract::Failure;
 use aral_runtime::outbound::Outbound;
+use aral_runtime::threads;
 use bytes::Bytes;
 use http::{Request, Response};
 use opentelemetry_http::{HttpClient, HttpError};
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::verdict::Verdict;
@@ -53,10 +54,12 @@ impl Collector {
         let (leave, left) = oneshot::channel::<()>();
         let (ready, made) = std::sync::mpsc::sync_channel(1);
         // Made in its thread: dropping a runtime in a task of another one would panic.
-        let work = move || match Builder::new_current_thread().enable_all().build() {
+        let work = move || match threads::runtime(None) {
             Ok(runtime) => {
                 let _waits_for_it = ready.send(Ok(runtime.handle().clone()));
                 let _gone = runtime.block_on(left);
+                // A file of a credential may never be read to its end: nobody waits for that.
+                runtime.shutdown_background();
             }
             Err(error) => {
                 let _waits_for_it = ready.send(Err(error));
@@ -65,8 +68,8 @@ impl Collector {
         std::thread::Builder::new()
             .name("aral-telemetry".to_owned())
             .spawn(work)
-            .map_err(Failure::internal)?;
-        let runtime = made.recv().map_err(Failure::internal)?.map_err(Failure::internal)?;
+            .map_err(threads::refused)?;
+        let runtime = made.recv().map_err(Failure::internal)?.map_err(threads::refused)?;
         Ok(Self {
             transport,
             runtime,

@@ -26,7 +26,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use aral_contract::Clock;
-use tokio::runtime::{Builder, Handle};
+use aral_runtime::threads;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
@@ -62,10 +63,7 @@ impl Vault {
     pub fn new(options: VaultOptions, clock: Arc<dyn Clock>) -> Result<Self, VaultError> {
         let client = client::Client::new(&options)?;
         let session = Arc::new(Session::new(client, options.login, clock)?);
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(VaultError::Thread)?;
+        let runtime = threads::runtime(None).map_err(VaultError::Thread)?;
         let worker = runtime.handle().clone();
         let (alive, ended) = oneshot::channel::<()>();
         let renewal = session::keep_renewed(Arc::downgrade(&session), session.changed());

@@ -6,7 +6,10 @@ use std::io::Error;
 use std::sync::{RwLock, mpsc};
 use std::thread;
 
+use aral_contract::{Code, Failure};
 use tokio::runtime::{Builder, Runtime};
+
+use crate::process;
 
 /// A runtime with so many workers, none: one on this thread. As long as it lives it keeps a thread for work that blocks, so that more of
 /// such work waits, and does not panic, where the system refuses another one. Without workers, `shutdown_timeout` takes all its time: drop
@@ -29,6 +32,12 @@ pub fn runtime(workers: Option<usize>) -> Result<Runtime, Error> {
     }));
     drop(runtime.spawn_blocking(move || ended.recv()));
     Ok(runtime)
+}
+
+/// What to tell where a thread or a runtime cannot be started.
+pub fn refused(error: Error) -> Failure {
+    let message = format!("the system lets this process have no more threads or descriptors: {error}");
+    Failure::new(Code::Unavailable, message).with_hint(process::HAVE_MORE)
 }
 
 /// Starts so many threads beside each other, and ends them.
