@@ -49,10 +49,10 @@ mod status;
 mod top;
 mod withdraw;
 
-use aral_contract::{Code, Failure};
+use aral_contract::Failure;
+use aral_host::Config;
 use aral_host::environment;
 use aral_host::telemetry::Spans;
-use aral_runtime::process::{self, ProcessLimits};
 use clap::Parser as _;
 use serde_json::json;
 
@@ -121,16 +121,17 @@ fn compile() -> Exit {
 
 fn run(arguments: &Arguments, output: &Output, spans: &Spans) -> Done {
     let located = Located::new(arguments.global.config.as_deref());
-    // Before anything starts a thread: then the variables that the configuration names can be taken.
+    // Limits before anything is read that a core dump could show (verbs that start cargo do without: a limit of this process would be
+    // one of the compiler too), and both before anything starts a thread: then the variables that the configuration names can be taken.
     let configured = || -> Result<Configured, Failure> {
         let mut configured = Configured::load(&located)?;
-        limit(&configured.config.process)?;
+        configured.config.limit_process()?;
         configured.config.take_variables()?;
         Ok(configured)
     };
     match &arguments.verb {
         Verb::Keygen(arguments) => {
-            limit(&ProcessLimits::default())?;
+            Config::closed()?.limit_process()?;
             keygen::run(arguments, &located, output)
         }
         Verb::New(arguments) => new::run(arguments, output),
@@ -139,7 +140,7 @@ fn run(arguments: &Arguments, output: &Output, spans: &Spans) -> Done {
         Verb::Diff(arguments) => diff::run(arguments, output),
         Verb::Manifest(arguments::Manifest::Build(arguments)) => manifest::build::run(arguments, output),
         Verb::Manifest(arguments::Manifest::Sign(arguments)) => {
-            limit(&ProcessLimits::default())?;
+            Config::closed()?.limit_process()?;
             manifest::sign::run(arguments, output)
         }
         Verb::Manifest(arguments::Manifest::Verify(arguments)) => {
@@ -148,7 +149,7 @@ fn run(arguments: &Arguments, output: &Output, spans: &Spans) -> Done {
         Verb::Persona(verb) => match verb {
             arguments::persona::Persona::New(arguments) => persona::new::run(arguments, output),
             arguments::persona::Persona::Sign(arguments) => {
-                limit(&ProcessLimits::default())?;
+                Config::closed()?.limit_process()?;
                 persona::sign::run(arguments, output)
             }
             arguments::persona::Persona::Verify(arguments) => persona::verify::run(arguments, &configured()?, output),
@@ -172,7 +173,7 @@ fn run(arguments: &Arguments, output: &Output, spans: &Spans) -> Done {
         Verb::Mcp(arguments) => mcp::run(arguments, &configured()?, output),
         Verb::Explain(arguments) => explain::run(arguments, &configured()?, output),
         Verb::Memory(arguments::storage::Memory::Keygen(arguments)) => {
-            limit(&ProcessLimits::default())?;
+            Config::closed()?.limit_process()?;
             memory::keygen(arguments, &located, output)
         }
         Verb::Memory(verb) => of_file(configured(), |configured| memory::run(verb, configured, output)),
@@ -194,17 +195,5 @@ fn of_file(configured: Result<Configured, Failure>, verb: impl FnOnce(&Configure
     verb(&configured).map_err(|stop| match stop {
         Stop::Failure(failure) => configured.told_of_no_file(failure).into(),
         Stop::Closed => Stop::Closed,
-    })
-}
-
-/// Process limits, before anything is read that a core dump could show. Verbs that start cargo do without: a limit of
-/// this process would be one of the compiler too.
-fn limit(limits: &ProcessLimits) -> Result<(), Failure> {
-    process::apply(limits).map_err(|error| {
-        let cause = std::error::Error::source(&error)
-            .map(|cause| format!(": {cause}"))
-            .unwrap_or_default();
-        Failure::new(Code::ConfigInvalid, format!("{error}{cause}"))
-            .with_hint("change [process] in aral.toml, or the limits of the shell (`ulimit -a`)")
     })
 }

@@ -23,14 +23,14 @@ use std::path::{Path, PathBuf};
 use aral_capability::egress::EgressOptions;
 use aral_contract::document::TrustStore;
 use aral_contract::scope::AbsolutePath;
-use aral_contract::{Digest, Failure};
+use aral_contract::{Code, Digest, Failure};
 use aral_orchestration::Policy;
 use aral_orchestration::dispatch::GateOptions;
 use aral_orchestration::policy::PolicyParts;
 use aral_runtime::cache::CACHE_BYTES_MAX_DEFAULT;
 use aral_runtime::files;
 use aral_runtime::outbound::{Outbound, check_authorities};
-use aral_runtime::process::{ADDRESS_SPACE_BYTES_MIN, OPEN_FILES_MIN, ProcessLimits};
+use aral_runtime::process::{self, ADDRESS_SPACE_BYTES_MIN, OPEN_FILES_MIN, ProcessLimits};
 use aral_runtime::runtime::CONCURRENT_CALLS_MAX;
 use aral_runtime::{Allocation, CacheOptions, RuntimeOptions};
 
@@ -185,6 +185,22 @@ impl Config {
         let mut names = storage::variables(self.memory.as_ref(), self.secrets.as_ref());
         names.append(&mut serve::variables(self.serve.as_ref()));
         names
+    }
+
+    /// Holds this process, and those that it starts, to `[process]`, and keeps it from dumping core: a dump would hold secrets. A limit
+    /// is the whole program's, so a program that embeds the host says so itself, first thing in `main`, before
+    /// [`Config::take_variables`].
+    ///
+    /// # Errors
+    /// `config.invalid` if the system refuses a limit.
+    pub fn limit_process(&self) -> Result<(), Failure> {
+        process::apply(&self.process).map_err(|error| {
+            let cause = std::error::Error::source(&error)
+                .map(|cause| format!(": {cause}"))
+                .unwrap_or_default();
+            Failure::new(Code::ConfigInvalid, format!("{error}{cause}"))
+                .with_hint("change [process] in aral.toml, or the limits of the shell (`ulimit -a`)")
+        })
     }
 
     /// Takes those variables out of the environment, so that neither a child process nor `/proc/PID/environ` shows them.
