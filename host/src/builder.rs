@@ -23,7 +23,7 @@ use crate::events::EventBus;
 use crate::health::Places;
 use crate::host::{Host, Parts};
 use crate::personas;
-use crate::reload::{Advice, Given, InForce};
+use crate::reload::{Advice, Given, InForce, Revoked};
 use crate::serials::SerialFile;
 use crate::storage::Storage;
 use crate::used::Unkept;
@@ -190,6 +190,8 @@ impl HostBuilder {
         let host = Host::new(Parts {
             dispatcher: ArcSwap::from_pointee(dispatcher),
             in_force: Mutex::default(),
+            end: Mutex::default(),
+            revoked: Revoked::default(),
             advice: Advice::default(),
             configuration: ArcSwapOption::from_pointee(config.digest),
             places,

@@ -1,13 +1,11 @@
 //! The embedding API. Thin: it turns bytes and files into checked documents and hands them to the dispatch path.
 
-use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+mod register;
 
-use aral_capability::manifest::{self, ManifestBody};
-use aral_capability::registry::Serials;
-use aral_capability::{Capability, Warning};
-use aral_contract::document::Verified;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, Weak};
+
+use aral_capability::Capability;
 use aral_contract::event::LifecycleChange;
 use aral_contract::{AuditSink, CapabilityId, Clock, Digest, Event, EventKind, Failure, Permissions};
 use aral_memory::Secrets;
@@ -16,18 +14,18 @@ use aral_orchestration::dispatch::{Admission, DevelopmentRun, Explanation, Grant
 use aral_orchestration::{Dispatcher, Outcome, Request, Session};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::Stream;
-use semver::{Version, VersionReq};
+use semver::VersionReq;
 
 use crate::audit::Audit;
 use crate::builder::HostBuilder;
-use crate::components::{Beside, Components, read_document};
 use crate::config::Taken;
 use crate::events::{EventBus, Notice};
 use crate::health::Places;
-use crate::reload::{Advice, InForce};
+use crate::reload::{Advice, InForce, Revoked};
 use crate::serials::SerialFile;
 use crate::storage::{LazyStore, Storage};
 use crate::used::Unkept;
+pub use register::Registered;
 
 /// A host: it holds what is trusted, registered and allowed, and runs capabilities. Cheap to clone; all clones are the
 /// same host. It is safe to use from many tasks and threads at once.
@@ -41,6 +39,8 @@ pub(crate) struct Parts {
     pub(crate) dispatcher: ArcSwap<Dispatcher>,
     /// Held by whoever changes the rules.
     pub(crate) in_force: Mutex<InForce>,
+    /// Keys that were revoked since the start, whatever rules come.
+    pub(crate) revoked: Revoked,
     /// What is only said to whoever changed them.
     pub(crate) advice: Advice,
     /// The digest of the configuration that holds, for whoever only looks.
@@ -57,21 +57,14 @@ pub(crate) struct Parts {
     pub(crate) store: Option<Arc<LazyStore>>,
     pub(crate) secrets: Option<Secrets>,
     pub(crate) audit: Option<Audit>,
+    /// Held by whoever ends the host.
+    pub(crate) end: Mutex<()>,
     /// What was taken out of the environment.
     pub(crate) taken: Taken,
 }
 
 /// What the host is called in its own records.
 pub(crate) const SUBJECT: &str = "host";
-
-/// A capability that was registered, with what was odd about it.
-#[derive(Debug, Clone)]
-pub struct Registered {
-    /// The capability.
-    pub capability: Arc<Capability>,
-    /// What its author should look at, such as a permission that no import uses.
-    pub warnings: Vec<Warning>,
-}
 
 impl Host {
     /// Begins a host. Without any setting it is closed.
@@ -121,82 +114,6 @@ impl Host {
     /// The folders whose disks must have room.
     pub(crate) fn places(&self) -> &Places {
         &self.0.places
-    }
-
-    /// Registers all capabilities of a signed manifest (JSON, at most 4 MiB), or none of them. Has the compiler inspect each
-    /// component that is new, and compiles nothing yet. With a state folder it waits for other processes that register, up to 5 s; in async code call it
-    /// where blocking is allowed.
-    ///
-    /// # Errors
-    /// `document.invalid`, `signature.invalid`, `document.stale` (also: a serial lower than one already admitted),
-    /// `component.digest_mismatch`, `component.invalid`, `component.too_large`, `component.import_uncovered`,
-    /// `host.internal` if the serials of earlier runs are damaged, `host.unavailable` if they cannot be read or if others change the rules and that takes more than 30 s, and
-    /// whatever `components` fails with.
-    pub fn register_manifest(&self, bytes: &[u8], components: Components<'_>) -> Result<Vec<Registered>, Failure> {
-        self.noting_refusal("manifest", || {
-            let manifest = manifest::verify(bytes, &self.dispatcher().trust(), self.0.clock.now())?;
-            self.admit_manifest(&manifest, components)
-        })
-    }
-
-    /// The same for a file; its components are `components/<SHA-256>.wasm` or `<SHA-256>.wasm` beside it.
-    ///
-    /// # Errors
-    /// As [`Host::register_manifest`], and `config.invalid` if a file cannot be read.
-    pub fn register_manifest_file(&self, path: &Path) -> Result<Vec<Registered>, Failure> {
-        let beside = Beside::of(path)?;
-        let registered = self.register_manifest(&read_document(path)?, &|entry| beside.component(entry));
-        registered.map_err(|failure| failure.in_file(path))
-    }
-
-    /// Registers a manifest whatever its signature. For development: each use is recorded and warned about.
-    ///
-    /// # Errors
-    /// As [`Host::register_manifest`], without `signature.invalid`.
-    pub fn dangerous_register_unsigned_manifest(
-        &self,
-        bytes: &[u8],
-        components: Components<'_>,
-    ) -> Result<Vec<Registered>, Failure> {
-        self.noting_refusal("manifest", || {
-            let manifest = manifest::dangerous_accept_unsigned(bytes, self.0.clock.now())?;
-            self.dispatcher()
-                .warn_development(None, format!("manifest {} without a signature", manifest.digest));
-            self.admit_manifest(&manifest, components)
-        })
-    }
-
-    /// The same for a file, with components as in [`Host::register_manifest_file`].
-    ///
-    /// # Errors
-    /// As [`Host::register_manifest_file`], without `signature.invalid`.
-    pub fn dangerous_register_unsigned_manifest_file(&self, path: &Path) -> Result<Vec<Registered>, Failure> {
-        let beside = Beside::of(path)?;
-        let document = read_document(path)?;
-        let registered = self.dangerous_register_unsigned_manifest(&document, &|entry| beside.component(entry));
-        registered.map_err(|failure| failure.in_file(path))
-    }
-
-    /// Withdraws one version of a capability; says whether it was there. Calls that are under way go on.
-    pub fn remove(&self, capability: &CapabilityId, version: &Version) -> bool {
-        self.withdraw(&self.changing(), capability, version)
-    }
-
-    /// The same, which is refused if others change the rules and that takes long.
-    pub(crate) fn remove_soon(&self, capability: &CapabilityId, version: &Version) -> Result<bool, Failure> {
-        Ok(self.withdraw(&self.changing_soon()?, capability, version))
-    }
-
-    fn withdraw(&self, _changing: &MutexGuard<'_, InForce>, capability: &CapabilityId, version: &Version) -> bool {
-        let removed = self.dispatcher().registry().remove(capability, version);
-        if removed {
-            self.record(EventKind::Lifecycle {
-                change: LifecycleChange::Withdrawn,
-                subject: format!("{capability} {version}"),
-                digest: None,
-            });
-        }
-        removed
     }
 
     /// All registered capabilities, by name and version.
@@ -318,50 +235,6 @@ impl Host {
     /// The audit log; none: there is no folder for one, or the configuration wants none.
     pub fn audit(&self) -> Option<&Audit> {
         self.0.audit.as_ref()
-    }
-
-    pub(crate) fn admit_manifest(
-        &self,
-        manifest: &Verified<ManifestBody>,
-        components: Components<'_>,
-    ) -> Result<Vec<Registered>, Failure> {
-        let _changing = self.changing_soon()?;
-        let dispatcher = self.dispatcher();
-        let registry = dispatcher.registry();
-        let (serial, signer) = (manifest.header.serial, manifest.signer);
-        let locked = match &self.0.serials {
-            Some(file) if signer.is_some() => Some(file.lock(&*self.0.clock)?),
-            Some(_) | None => None,
-        };
-        let mut serials = locked
-            .as_ref()
-            .map_or_else(|| Ok(Serials::default()), |locked| locked.manifests())?;
-        serials.check(signer, manifest.body.ids(), serial)?;
-        // Everything that speaks against it does so here, where nothing is changed by it.
-        let trial = registry.renewed(|_| true);
-        let admitted = trial.admit(manifest, components)?;
-        self.0.check_here()?;
-        let known = serials.clone();
-        serials.note(signer, manifest.body.ids(), serial);
-        // Writing what is there already, safely, would take longer than a short call.
-        if let Some(locked) = locked.filter(|_| serials != known) {
-            locked.write_manifests(&serials)?;
-        }
-        registry.adopt(manifest, &trial)?;
-        Ok(admitted
-            .into_iter()
-            .map(|(capability, warnings)| self.registered(capability, warnings))
-            .collect())
-    }
-
-    pub(crate) fn registered(&self, capability: Arc<Capability>, warnings: Vec<Warning>) -> Registered {
-        let entry = &capability.entry;
-        self.record(EventKind::CapabilityRegistered {
-            capability: entry.id.clone(),
-            version: entry.version.clone(),
-            component: entry.component,
-        });
-        Registered { capability, warnings }
     }
 
     pub(crate) fn noting_refusal<T>(

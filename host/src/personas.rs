@@ -181,23 +181,27 @@ impl Host {
     }
 
     /// Trusts a key no longer. From the next call on nothing that it signed runs, neither a persona nor a capability, also
-    /// not after the configuration is read again. It is not written down: add the key to `[revoked]` of the configuration, too.
+    /// not after the configuration is read again. It waits for nobody who changes the rules. It is not written down: add the key to
+    /// `[revoked]` of the configuration, too.
     pub fn revoke(&self, key: KeyId) {
-        let mut changing = self.changing();
-        changing.revoke(key);
-        let before = self.dispatcher().trust().digest();
-        self.dispatcher().revoke(key);
+        let before = self.0.revoked.add(key, || {
+            let dispatcher = self.dispatcher();
+            let before = dispatcher.trust().digest();
+            dispatcher.revoke(key);
+            before
+        });
         self.record_trust(before);
     }
 
     /// Replaces the trust as a whole. It holds from the next call on, also for sessions and capabilities that are there. A
     /// configuration that is read again takes its place: what that trusts, with the keys of the builder as far as this
-    /// trust has them at all times, and without what this trust revokes.
+    /// trust has them at all times, and without what this trust revokes. It waits for whoever changes the rules.
     pub fn set_trust(&self, trust: TrustStore) {
         let mut changing = self.changing();
         changing.replace_trust(&trust);
         let before = self.dispatcher().trust().digest();
-        self.dispatcher().set_trust(trust);
+        let revoked = trust.revoked().collect();
+        self.0.revoked.replace(revoked, || self.dispatcher().set_trust(trust));
         self.record_trust(before);
     }
 

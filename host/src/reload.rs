@@ -7,6 +7,7 @@ mod in_force;
 mod issues;
 mod manifests;
 mod master_key;
+mod revoked;
 mod serials;
 
 use std::cell::RefCell;
@@ -33,6 +34,7 @@ use serials::Known;
 pub(crate) use advice::Advice;
 pub(crate) use in_force::{Given, InForce};
 pub use manifests::refuse_older_issues;
+pub(crate) use revoked::Revoked;
 
 /// How long others may change the rules before whoever wants to is refused. Stops a mount that does not answer from taking a thread with
 /// each request.
@@ -90,7 +92,9 @@ impl Host {
         self.dispatcher().policy()
     }
 
-    /// Replaces the policy as a whole. Calls that are under way end under the old one, every later call is decided anew.
+    /// Replaces the policy as a whole. Calls that are under way end under the old one, every later call is decided anew. It waits for
+    /// whoever changes the rules. A policy that the builder was given is replaced by it, also for a configuration that is read again;
+    /// that of a configuration is not, and is back then.
     pub fn set_policy(&self, policy: Policy) {
         let mut changing = self.changing();
         changing.replace_given(&policy);
@@ -164,7 +168,8 @@ impl<'a> Renewal<'a> {
             host.check_master_key(before, config)?;
         }
         let old = host.dispatcher();
-        let (policy, trust) = in_force.rules(config);
+        let (policy, mut trust) = in_force.rules(config);
+        host.0.revoked.apply(&mut trust);
         // Looked at once, and the same until this holds or is dropped: what others admitted in between would have it refused.
         let known = Known::of(host)?;
         let named = Manifests::read(config, &trust, host.0.clock.now(), &in_force, old.registry(), &known)?;

@@ -7,6 +7,7 @@ use aral_contract::document::signed::Kind;
 use aral_contract::{Blame, Code, Digest, Permissions};
 use aral_runtime::CompilerKind;
 use futures::StreamExt as _;
+use semver::Version;
 use serde_json::json;
 
 use super::*;
@@ -170,6 +171,29 @@ async fn nothing_unsigned_comes_in_but_through_the_doors_that_warn() {
     assert_eq!(count(|kind| matches!(kind, EventKind::DevelopmentOnly { .. })), 2);
 }
 
+#[tokio::test]
+async fn whoever_hands_out_components_may_change_the_rules_and_others_do_not_wait() {
+    let host = trusting().build().unwrap();
+    register(&host, &manifest(1)).unwrap();
+    let session = host.session(&persona()).unwrap();
+    let (key, id) = (key(1).public().id(), "echo".parse().unwrap());
+    let registered = host.register_manifest(&manifest(2), &|_| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                host.set_policy(policy("capabilities = []"));
+                host.revoke(key);
+                assert!(host.remove(&id, &Version::new(1, 0, 0)));
+            });
+        });
+        Ok(echo())
+    });
+    assert_eq!(registered.unwrap().len(), 1);
+    // It was believed when it was taken, and what changed meanwhile holds.
+    let failure = call(&host, &session).await.result.unwrap_err();
+    assert_eq!(failure.code, Code::SignatureInvalid);
+    assert_eq!(host.policy(), policy("capabilities = []"));
+}
+
 #[test]
 fn a_lower_serial_is_refused_also_by_the_next_process() {
     let folder = tempfile::tempdir().unwrap();
@@ -218,17 +242,20 @@ fn a_manifest_that_cannot_be_remembered_changes_nothing() {
     let host = trusting().state_dir(folder.path().join("state")).build().unwrap();
     register(&host, &manifest(1)).unwrap();
     let before = host.capabilities();
+    let refused = || {
+        assert_eq!(register(&host, &manifest(2)).unwrap_err().code, Code::Unavailable);
+        let after = host.capabilities();
+        assert_eq!(after.len(), 1);
+        assert!(Arc::ptr_eq(&before[0], &after[0]), "what worked before goes on");
+        after
+    };
+    let kept = host.0.serials.as_ref().unwrap();
+    kept.unsynced.store(1, std::sync::atomic::Ordering::Release);
+    refused();
     let serials = folder.path().join("state/serials.json");
-    // Once they were read they cannot be written any more.
-    let spoiling = host.register_manifest(&manifest(2), &|_| {
-        std::fs::remove_file(&serials).unwrap();
-        std::fs::create_dir(&serials).unwrap();
-        Ok(echo())
-    });
-    assert_eq!(spoiling.unwrap_err().code, Code::Unavailable);
-    let after = host.capabilities();
-    assert_eq!(after.len(), 1);
-    assert!(Arc::ptr_eq(&before[0], &after[0]), "what worked before goes on");
+    std::fs::remove_file(&serials).unwrap();
+    std::fs::create_dir(&serials).unwrap();
+    let after = refused();
     std::fs::remove_dir(&serials).unwrap();
     register(&host, &manifest(1)).unwrap();
     assert_eq!(register(&host, &manifest(2)).unwrap().len(), 1);
@@ -417,4 +444,43 @@ fn a_server_opens_its_store_at_its_start_and_others_only_when_they_need_it() {
     drop((first, second));
     host().open_store().unwrap();
     builder().build().unwrap().open_store().unwrap();
+}
+
+/// Takes its time to record that the host is gone.
+#[derive(Debug)]
+struct Slow {
+    begun: std::sync::mpsc::Sender<()>,
+    recorded: AtomicBool,
+}
+
+impl AuditSink for Slow {
+    fn record(&self, event: Event) {
+        if matches!(
+            event.kind,
+            EventKind::Lifecycle {
+                change: LifecycleChange::Stopped,
+                ..
+            }
+        ) {
+            self.begun.send(()).unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(300));
+            self.recorded.store(true, std::sync::atomic::Ordering::Release);
+        }
+    }
+}
+
+#[test]
+fn whoever_ends_a_host_that_another_one_ends_waits_until_it_has_ended() {
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let sink = Arc::new(Slow {
+        begun,
+        recorded: AtomicBool::new(false),
+    });
+    let host = builder().sink(Arc::clone(&sink) as _).build().unwrap();
+    let other = host.clone();
+    let ending = std::thread::spawn(move || other.end());
+    has_begun.recv().unwrap();
+    host.end();
+    assert!(sink.recorded.load(std::sync::atomic::Ordering::Acquire));
+    ending.join().unwrap();
 }

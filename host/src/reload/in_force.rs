@@ -1,10 +1,10 @@
 //! What of the configuration holds, as far as the next one is compared with it, and what holds whatever it says.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Weak};
 
 use aral_contract::document::{Kind, PublicKey, TrustStore, Validity};
-use aral_contract::{Code, Digest, Failure, KeyId};
+use aral_contract::{Code, Digest, Failure};
 use aral_orchestration::Policy;
 use aral_protocol::Health;
 
@@ -22,8 +22,6 @@ pub(crate) struct InForce {
     /// Digests of the manifests that it names. Those that were registered in another way stay when it is read again.
     pub(super) manifests: HashSet<Digest>,
     given: Given,
-    /// Keys that were revoked since, besides those that the configuration revokes.
-    revoked: BTreeSet<KeyId>,
     /// What each server of the host holds as long as it is there.
     servers: Vec<Weak<dyn Health>>,
 }
@@ -44,7 +42,6 @@ impl InForce {
             authorities: authorities(config),
             manifests: HashSet::new(),
             given,
-            revoked: BTreeSet::new(),
             servers: Vec::new(),
         }
     }
@@ -90,15 +87,9 @@ impl InForce {
         }
     }
 
-    /// A key is trusted no longer, also by a configuration that is read again.
-    pub(crate) fn revoke(&mut self, key: KeyId) {
-        self.revoked.insert(key);
-    }
-
-    /// Another trust holds: what it revokes stays revoked when the configuration is read again, and the keys that the builder
-    /// was given are back then only as far as it has them, too, and at all times.
+    /// Another trust holds: the keys that the builder was given are back when the configuration is read again only as far as it has
+    /// them, too, and at all times.
     pub(crate) fn replace_trust(&mut self, trust: &TrustStore) {
-        self.revoked = trust.revoked().collect();
         for (key, kinds) in &mut self.given.keys {
             let always = trust
                 .keys()
@@ -118,14 +109,13 @@ impl InForce {
         Err(Failure::new(Code::ConfigInvalid, message).with_hint("make a host for each server"))
     }
 
-    /// Policy and trust under a configuration.
+    /// Policy and trust under a configuration, but for what was revoked since.
     pub(crate) fn rules(&self, config: &Config) -> (Policy, TrustStore) {
         let policy = self.given.policy.as_ref().unwrap_or(&config.policy);
         let mut trust = config.trust.clone();
         for (key, kinds) in &self.given.keys {
             trust.add(key.clone(), kinds);
         }
-        self.revoked.iter().for_each(|key| trust.revoke(*key));
         (policy.clone(), trust)
     }
 }

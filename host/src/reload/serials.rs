@@ -93,7 +93,8 @@ impl Renewal<'_> {
             // What holds here already keeps no newer rule from holding. Whoever has taken a newer issue with the same state did not
             // reach it: it ends here, before there are other rules under which it could go on.
             ended.iter().for_each(|(session, _)| self.dispatcher.end(session));
-            self.host.0.dispatcher.swap(Arc::clone(&self.dispatcher))
+            let hold = || self.host.0.dispatcher.swap(Arc::clone(&self.dispatcher));
+            self.host.0.revoked.bring_into_force(&self.dispatcher, hold)
         };
         let before = match &known.locked {
             None => self.dispatcher.adopt(&sessions, hold)?,

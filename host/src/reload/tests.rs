@@ -1151,6 +1151,25 @@ fn a_key_that_was_revoked_or_dropped_since_is_not_trusted_again() {
     );
 }
 
+#[test]
+fn a_key_that_is_revoked_while_a_configuration_is_taken_stays_revoked_and_nobody_waits() {
+    let lab = Lab::new();
+    lab.manifest("a.json", 1, "a");
+    let config = lab.config(&["a.json"], &[], "");
+    let host = lab.host(config.clone());
+    let signer = key(1).public().id();
+    let is_trusted = || {
+        let now = host.0.clock.now();
+        host.dispatcher().trust().check(signer, Kind::Manifest, now).is_ok()
+    };
+    let renewal = Renewal::new(&host, &config, InForce::check_unserved).unwrap();
+    assert!(is_trusted());
+    host.revoke(signer);
+    assert!(!is_trusted());
+    renewal.commit(Vec::new).unwrap();
+    assert!(!is_trusted());
+}
+
 #[tokio::test]
 async fn a_server_that_is_there_takes_the_configuration_too_or_the_host_does_not() {
     let lab = Lab::new();

@@ -129,6 +129,8 @@ pub struct Dispatcher {
     sink: Arc<dyn AuditSink>,
     ruling: ArcSwap<Ruling>,
     trust: ArcSwap<TrustStore>,
+    /// Of those that are made from each other, the one that holds now.
+    newest_trust: Arc<ArcSwap<TrustStore>>,
     register: Arc<Register>,
     breakers: Arc<Breakers>,
     gate: Arc<Gate>,
@@ -141,13 +143,15 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// From its parts.
     pub fn new(parts: DispatcherParts) -> Self {
+        let trust = Arc::new(parts.trust);
         Self {
             runtime: parts.runtime,
             registry: parts.registry,
             clock: Arc::clone(&parts.services.clock),
             sink: Arc::clone(&parts.services.sink),
             ruling: ArcSwap::from_pointee(Ruling::new(parts.policy, &parts.services)),
-            trust: ArcSwap::from_pointee(parts.trust),
+            trust: ArcSwap::new(Arc::clone(&trust)),
+            newest_trust: Arc::new(ArcSwap::new(trust)),
             register: Arc::default(),
             breakers: Arc::new(Breakers::new(Arc::clone(&parts.services.clock))),
             gate: Arc::new(Gate::new(parts.gate)),
@@ -270,7 +274,18 @@ impl Dispatcher {
     }
 
     fn check_documents(&self, session: &Session, capability: &Capability, now: Timestamp) -> Result<(), Failure> {
+        session.check_home(self.register.home())?;
         let trust = self.trust.load();
+        capability.check(&trust, now)?;
+        session.check(&trust, now)
+    }
+
+    /// Whether a call that was let in may begin: it waited, and others replace personas, revoke keys and read the configuration again
+    /// meanwhile. What the newest rules do not trust begins under no earlier ones.
+    fn check_beginning(&self, session: &Session, capability: &Capability) -> Result<(), Failure> {
+        // First, since it says to ask again: the newer issue may have another signer.
+        session.check_issue()?;
+        let (trust, now) = (self.newest_trust.load(), self.clock.now());
         capability.check(&trust, now)?;
         session.check(&trust, now)
     }

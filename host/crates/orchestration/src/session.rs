@@ -12,12 +12,17 @@ use jiff::Timestamp;
 use crate::budget::Standing;
 use crate::policy::agent::DEPTH_MAX;
 
+/// Tells the sessions of one host from those of another one in the same process: each counts and ends its own.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Home(Arc<()>);
+
 /// For whom calls are made. The persona, the trust in whoever signed it, and all constraints are checked at every call.
 #[derive(Debug, Clone)]
 pub struct Session(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
+    home: Home,
     persona: Arc<Persona>,
     standing: Arc<Standing>,
     issue: u64,
@@ -28,8 +33,9 @@ struct Inner {
 
 impl Session {
     /// The session of an agent that nobody called.
-    pub(crate) fn root(persona: Persona, standing: Arc<Standing>, issue: u64) -> Self {
+    pub(crate) fn root(home: &Home, persona: Persona, standing: Arc<Standing>, issue: u64) -> Self {
         Self(Arc::new(Inner {
+            home: home.clone(),
             persona: Arc::new(persona),
             standing,
             issue,
@@ -45,6 +51,7 @@ impl Session {
     pub fn called_by(&self, caller: &Self) -> Self {
         let depth = caller.0.depth.saturating_add(1);
         Self(Arc::new(Inner {
+            home: self.0.home.clone(),
             persona: Arc::clone(&self.0.persona),
             standing: Arc::clone(&self.0.standing),
             issue: self.0.issue,
@@ -59,6 +66,7 @@ impl Session {
     #[must_use]
     pub fn of_user(&self, user: CallerName) -> Self {
         Self(Arc::new(Inner {
+            home: self.0.home.clone(),
             persona: Arc::clone(&self.0.persona),
             standing: Arc::clone(&self.0.standing),
             issue: self.0.issue,
@@ -76,6 +84,7 @@ impl Session {
         let held = find(&self.0.persona.body.id).filter(|held| Arc::ptr_eq(&held.0.standing, &self.0.standing));
         let held = held.as_ref().unwrap_or(self);
         Self(Arc::new(Inner {
+            home: held.0.home.clone(),
             persona: Arc::clone(&held.0.persona),
             standing: Arc::clone(&held.0.standing),
             issue: held.0.issue,
@@ -159,6 +168,20 @@ impl Session {
     /// Whether anybody but the register holds it, or another session of the same persona.
     pub(crate) fn is_shared(&self) -> bool {
         Arc::strong_count(&self.0) > 1 || Arc::strong_count(&self.0.standing) > 1
+    }
+
+    /// That it was opened here, and by whom it was called, too.
+    pub(crate) fn check_home(&self, home: &Home) -> Result<(), Failure> {
+        let mut sessions = std::iter::successors(Some(self), |session| session.caller());
+        let Some(stray) = sessions.find(|session| !Arc::ptr_eq(&session.0.home.0, &home.0)) else {
+            return Ok(());
+        };
+        let message = format!(
+            "the session of the persona `{}` is another host's",
+            stray.persona().body.id
+        );
+        let hint = "open it with the host that is called: `Host::session`";
+        Err(Failure::new(Code::PersonaUnknown, message).with_hint(hint))
     }
 
     /// Whether this session and all through whom it was called may go on: documents that are valid, signed by keys that are

@@ -11,7 +11,7 @@ use aral_persona::Persona;
 use super::ledger::{Ledger, Spent};
 use super::moment::Moment;
 use super::standing::Standing;
-use crate::session::Session;
+use crate::session::{Home, Session};
 
 /// Personas with a session at once, or with anything used up in the last hour. Stops callers with many personas from
 /// filling memory.
@@ -72,10 +72,24 @@ impl From<Refused> for Failure {
 
 #[derive(Debug, Default)]
 pub(crate) struct Register {
+    home: Home,
     sessions: RwLock<HashMap<PersonaId, Session>>,
 }
 
 impl Register {
+    #[cfg(test)]
+    pub(crate) fn at(home: Home) -> Self {
+        Self {
+            home,
+            ..Self::default()
+        }
+    }
+
+    /// What all its sessions have in common, and no other's.
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
     /// The session of a persona that is there. Allocates nothing.
     pub(crate) fn find(&self, id: &PersonaId) -> Option<Session> {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
@@ -108,13 +122,13 @@ impl Register {
             Some(held) => {
                 let standing = Arc::clone(held.standing());
                 let issue = standing.reissue();
-                Session::root(persona, standing, issue)
+                Session::root(&self.home, persona, standing, issue)
             }
             None => {
                 if sessions.len() >= AGENTS_MAX {
                     sessions.retain(|_, session| !may_go(session, now));
                 }
-                Session::root(persona, Arc::new(Standing::new()), 0)
+                Session::root(&self.home, persona, Arc::new(Standing::new()), 0)
             }
         };
         sessions.insert(id, session.clone());
@@ -129,7 +143,7 @@ impl Register {
                 id: persona.body.id,
                 last: held.persona().header.serial,
             }),
-            None => Ok(Session::root(persona, Arc::new(Standing::new()), 0)),
+            None => Ok(Session::root(&self.home, persona, Arc::new(Standing::new()), 0)),
         }
     }
 
@@ -140,7 +154,7 @@ impl Register {
                 check_replacement(held.persona(), &persona)?;
                 let standing = Arc::clone(held.standing());
                 let issue = standing.issue().saturating_add(1);
-                Ok(Session::root(persona, standing, issue))
+                Ok(Session::root(&self.home, persona, standing, issue))
             }
             Some(_) | None => self.propose(persona),
         }
@@ -365,7 +379,12 @@ mod tests {
         assert!(held.check_issue().is_ok() && register.find(&id).unwrap().is(&held));
         // Nor does anything end where another is refused.
         register.open(persona("b", 1, "B", Some(1)), now()).unwrap();
-        let late = Session::root(persona("b", 2, "B", Some(1)), Arc::new(Standing::new()), 0);
+        let late = Session::root(
+            &register.home,
+            persona("b", 2, "B", Some(1)),
+            Arc::new(Standing::new()),
+            0,
+        );
         let never: fn() = || unreachable!();
         let refused = register.adopt(&[one.clone(), late], now(), never).unwrap_err();
         assert!(matches!(refused, Refused::Override { .. }) && held.check_issue().is_ok());

@@ -46,9 +46,8 @@ impl Dispatcher {
             Some(until) => timeout_at(until, ready).await.map_err(|_| too_late())??,
             None => ready.await?,
         };
-        // It was let in before it waited, and others replace personas and revoke keys meanwhile.
         if let Some(session) = asked.session {
-            session.check(&self.trust.load(), self.clock.now())?;
+            self.check_beginning(session, granted.capability())?;
         }
         let grant = granted.grant();
         self.record(Some(call.context.trace), || EventKind::InvocationStarted {

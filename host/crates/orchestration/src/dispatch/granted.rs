@@ -65,6 +65,11 @@ impl Granted {
         &self.grant
     }
 
+    /// What was granted.
+    pub(super) fn capability(&self) -> &Capability {
+        &self.capability
+    }
+
     /// SHA-256 of the persona that it was granted to.
     pub(super) fn persona_digest(&self) -> Digest {
         self.persona

@@ -13,7 +13,8 @@ use crate::policy::Policy;
 impl Dispatcher {
     /// The same path under other rules, for a configuration that was read again. Sessions, what agents have used up, the
     /// breakers, the places of calls in flight and the engines are those of this one. Whoever goes on with this one stays
-    /// under its rules as a whole; nobody sees some of the old and some of the new. Grants are kept where the policy stays
+    /// under its rules as a whole; nobody sees some of the old and some of the new, but for the trust once the new rules are
+    /// [in force](Self::come_into_force). Grants are kept where the policy stays
     /// the same.
     #[must_use]
     pub fn renewed(&self, registry: Registry, policy: Policy, trust: TrustStore) -> Self {
@@ -31,6 +32,7 @@ impl Dispatcher {
             sink: Arc::clone(&self.sink),
             ruling: ArcSwap::new(ruling),
             trust: ArcSwap::from_pointee(trust),
+            newest_trust: Arc::clone(&self.newest_trust),
             register: Arc::clone(&self.register),
             breakers: Arc::clone(&self.breakers),
             gate: Arc::clone(&self.gate),
@@ -39,6 +41,11 @@ impl Dispatcher {
             sampling: self.sampling,
             meters: Arc::clone(&self.meters),
         }
+    }
+
+    /// From now on no call begins, under earlier rules either, for a persona or a capability whose signer these do not trust.
+    pub fn come_into_force(&self) {
+        self.newest_trust.store(self.trust.load_full());
     }
 
     /// Lets go of what was granted under these rules, once `next` is in force with others: calls under the old ones may last, and

@@ -83,16 +83,20 @@ impl Dispatcher {
 
     /// Replaces the trust as a whole. It holds from the next call on, also for sessions and capabilities that are there.
     pub fn set_trust(&self, trust: TrustStore) {
-        self.trust.store(Arc::new(trust));
+        let trust = Arc::new(trust);
+        self.trust.store(Arc::clone(&trust));
+        self.newest_trust.store(trust);
     }
 
     /// Trusts a key no longer. Two that are revoked at once are both revoked.
     pub fn revoke(&self, key: KeyId) {
-        self.trust.rcu(|trust| {
-            let mut trust = TrustStore::clone(trust);
-            trust.revoke(key);
-            trust
-        });
+        for trust in [&self.trust, &*self.newest_trust] {
+            trust.rcu(|trust| {
+                let mut trust = TrustStore::clone(trust);
+                trust.revoke(key);
+                trust
+            });
+        }
     }
 
     /// What agents have used up since this was asked last.

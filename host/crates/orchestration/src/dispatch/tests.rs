@@ -1,11 +1,12 @@
 //! The path from end to end, with a component written as text: nothing needs a toolchain.
 
 mod agent;
+mod beginning;
 mod breaker;
 mod folders;
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
 use aral_capability::egress::{Egress, EgressOptions};
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::budget::Standing;
 use crate::policy::RawPolicy;
+use crate::session::Home;
 
 const ECHO: &str = include_str!("../../../../examples/echo.wat");
 const OPEN: &str = "capabilities = [\"*\"]\npermissions = [\"*\"]\nmemory.namespaces = [\"n\"]\n";
@@ -113,9 +115,12 @@ fn policy(text: &str) -> Policy {
     Policy::resolve(raw, &"/etc".parse::<AbsolutePath>().unwrap()).unwrap()
 }
 
-/// A session that no register knows.
+/// Of all dispatchers of these tests.
+static HOME: LazyLock<Home> = LazyLock::new(Home::default);
+
+/// A session that the register does not know.
 fn loose(persona: Persona) -> Session {
-    Session::root(persona, Arc::new(Standing::new()), 0)
+    Session::root(&HOME, persona, Arc::new(Standing::new()), 0)
 }
 
 fn session(constraints: &Value) -> Session {
@@ -159,7 +164,7 @@ fn fixture_on(options: RuntimeOptions, file_work: FileWork, policy_text: &str, g
         breaks_in: AtomicUsize::new(0),
     });
     let kept = Arc::new(Kept::default());
-    let dispatcher = Dispatcher::new(DispatcherParts {
+    let mut dispatcher = Dispatcher::new(DispatcherParts {
         runtime: Runtime::new(options).unwrap(),
         registry: Registry::default(),
         services: Services {
@@ -180,6 +185,7 @@ fn fixture_on(options: RuntimeOptions, file_work: FileWork, policy_text: &str, g
         blinder: Some(Arc::new(aral_audit::Blinder::from_key([7; 32].into()))),
         sampling: aral_contract::Sampling::PASS,
     });
+    dispatcher.register = Arc::new(Register::at(HOME.clone()));
     Fixture {
         dispatcher,
         clock,
@@ -422,25 +428,6 @@ async fn dropping_a_call_frees_its_place_and_records_its_end() {
         fixture.call("echo", "{}").await.result.is_ok(),
         "the place was not freed"
     );
-}
-
-#[tokio::test]
-async fn a_call_that_has_waited_does_not_begin_under_a_persona_that_was_replaced_meanwhile() {
-    let gate = GateOptions {
-        concurrent_max: 1,
-        ..GateOptions::default()
-    };
-    let fixture = fixture(OPEN, gate);
-    fixture.admit("echo", &echo(), json!({}));
-    let place = fixture.dispatcher.gate.enter().await.unwrap();
-    let mut call = std::pin::pin!(fixture.call("echo", "{}"));
-    assert!(futures::poll!(call.as_mut()).is_pending());
-    fixture.dispatcher.end(&fixture.session);
-    drop(place);
-    let outcome = call.await;
-    assert_eq!((code(&outcome), outcome.cost_micro), (Code::DocumentStale, 0));
-    let is_begin = |kind: &EventKind| matches!(kind, EventKind::InvocationStarted { .. });
-    assert!(!fixture.events().iter().any(is_begin));
 }
 
 #[tokio::test]

@@ -154,6 +154,28 @@ async fn other_machines_are_reached_through_the_proxy_by_their_names() {
     assert_eq!(asked_of_the_proxy("http://localhost:1/keys", &[]).await, None);
 }
 
+/// Whatever a name server, or the table of hosts, says. The name of another machine is not looked up as this one.
+#[tokio::test]
+async fn the_name_of_this_machine_is_asked_of_nobody() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    for (name, is_here) in [("localhost", true), ("localhost.invalid", false)] {
+        // As if the name were this machine, which is what says that nobody is asked.
+        let server = ServerUrl {
+            url: format!("https://{name}:{port}").parse().unwrap(),
+            local: true,
+        };
+        let client = Outbound::default()
+            .client(&server, None, Duration::from_secs(10))
+            .unwrap();
+        let connected = tokio::spawn(client.get(server.url().clone()).send());
+        listener.accept().await.unwrap();
+        connected.abort();
+        let parsed = ServerUrl::parse(server.url().as_str()).unwrap();
+        assert_eq!(parsed.local, is_here, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn a_body_is_read_to_its_bound() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
