@@ -106,7 +106,9 @@ impl HostBuilder {
     }
 
     /// Where capabilities keep the records of an agent's memory, instead of where the configuration says. Without a store
-    /// their memory functions answer `unavailable`. Expired records are absent at once; to have their space back, call [`RecordStore::sweep`] now and then.
+    /// their memory functions answer `unavailable`. Its upkeep is the caller's. Expired records are absent at once; to have their space back,
+    /// call [`RecordStore::sweep`] now and then, and where it has epochs `SealedStore::rotate_epoch` at the end of each: what was
+    /// deleted is final then.
     #[must_use]
     pub fn memory(self, store: Arc<dyn RecordStore>) -> Self {
         Self {

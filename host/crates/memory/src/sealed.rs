@@ -232,8 +232,8 @@ struct Inner {
     wanted: ArcSwap<Vec<String>>,
     writer: Mutex<commit::Writer>,
     queue: queue::Queue,
-    /// Held by whoever moves records between roots, and by whoever must see none move.
-    rotating: Mutex<()>,
+    /// Whether somebody moves records between roots, or must see none move.
+    rotating: AtomicBool,
     leftovers: reclaim::Leftovers,
     clock: Arc<dyn Clock>,
     free_bytes_min: u64,

@@ -62,7 +62,7 @@ impl Parts {
             keys: ArcSwap::from_pointee(self.keys),
             wanted: ArcSwap::from_pointee(self.keyring.content.keys()),
             writer: Mutex::new(Writer::new(beside, self.allocation, self.keyring, self.commit.number)),
-            rotating: Mutex::new(()),
+            rotating: AtomicBool::new(false),
             leftovers,
             queue: Queue::default(),
             clock: options.clock,

@@ -1,6 +1,7 @@
 //! Reading one record, beside a writer that may replace it and destroy its key at any moment.
 
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use aral_contract::Classification;
 use aral_contract::id::Namespace;
@@ -215,7 +216,7 @@ impl Inner {
             format: FORMAT,
             keys: content.keys(),
             is_rotating,
-            is_under_way: is_rotating && self.alone().is_err(),
+            is_under_way: is_rotating && self.rotating.load(Ordering::Acquire),
             epochs: content.roots.iter().filter_map(|root| root.epoch.clone()).collect(),
             slots_used: writer.allocation.used(),
             slots: writer.allocation.total(),

@@ -3,7 +3,8 @@
 //! lies under an old root. It knows no file of a key.
 
 use std::ops::ControlFlow;
-use std::sync::{Arc, MutexGuard, TryLockError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use aral_contract::failure::chain;
 use aral_contract::id::Namespace;
@@ -88,7 +89,7 @@ impl SealedStore {
 /// A store in which nobody else moves records between keys.
 pub struct Alone<'a> {
     store: &'a SealedStore,
-    _alone: MutexGuard<'a, ()>,
+    _alone: Moving<'a>,
 }
 
 impl Alone<'_> {
@@ -121,6 +122,15 @@ impl Alone<'_> {
     }
 }
 
+/// The right to move records between roots, until it is dropped.
+pub(super) struct Moving<'a>(&'a AtomicBool);
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
 /// What was begun and not ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begun {
@@ -141,12 +151,12 @@ impl Inner {
     }
 
     /// The right to move records between roots, or to see that nobody does.
-    pub(super) fn alone(&self) -> Result<MutexGuard<'_, ()>, StoreError> {
-        match self.rotating.try_lock() {
-            Ok(alone) => Ok(alone),
-            Err(TryLockError::Poisoned(poisoned)) => Ok(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => Err(StoreError::Busy),
+    pub(super) fn alone(&self) -> Result<Moving<'_>, StoreError> {
+        // Whoever only asks whether somebody has it takes it from nobody.
+        if self.rotating.swap(true, Ordering::AcqRel) {
+            return Err(StoreError::Busy);
         }
+        Ok(Moving(&self.rotating))
     }
 
     fn new_epoch(&self, progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<Rotated, StoreError> {

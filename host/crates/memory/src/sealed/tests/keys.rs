@@ -155,6 +155,32 @@ fn a_rotation_ends_also_while_the_slots_are_looked_through() {
     assert_eq!(value(&store, "a").as_deref(), Some(&b"kept"[..]));
 }
 
+/// Between two halves of a rotation: then whoever asks looks whether somebody is at it.
+#[test]
+fn whoever_asks_how_a_store_is_keeps_nobody_from_rotating_its_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let service = Arc::new(TestService::default());
+    let store = SealedStore::open(epochs(&folder, &service, "aral-epoch", 1)).unwrap();
+    put(&store, "a", b"kept");
+    store.rotate_epoch(&mut |_| ControlFlow::Break(())).unwrap_err();
+    assert!(!store.status().unwrap().is_under_way);
+    let has_ended = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !has_ended.load(Ordering::Acquire) {
+                assert!(store.status().unwrap().is_rotating);
+            }
+        });
+        let busy = (0..200_000).filter(|_| store.alone().is_err()).count();
+        has_ended.store(true, Ordering::Release);
+        assert_eq!(busy, 0);
+    });
+    let alone = store.alone().unwrap();
+    assert!(store.alone().is_err() && store.status().unwrap().is_under_way);
+    drop(alone);
+    store.rotate_epoch(&mut |_| ControlFlow::Continue(())).unwrap();
+}
+
 /// Stops a rotation by a panic half-way, as a kill would.
 #[test]
 fn a_rotation_that_was_cut_off_opens_with_either_key_and_goes_on() {
