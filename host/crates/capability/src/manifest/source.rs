@@ -19,6 +19,8 @@
 //! wall_ms = 5000
 //! ```
 
+use std::fmt;
+
 use aral_contract::{CapabilityId, LimitsRequest, Permissions};
 use semver::Version;
 use serde::{Deserialize, Deserializer, de};
@@ -37,7 +39,9 @@ struct Raw {
     component: String,
     title: Option<String>,
     description: Option<String>,
+    #[serde(default, deserialize_with = "schema_file")]
     input_schema: Option<String>,
+    #[serde(default, deserialize_with = "schema_file")]
     output_schema: Option<String>,
     #[serde(default)]
     permissions: Permissions,
@@ -125,6 +129,21 @@ impl CapabilityToml {
             Described::ByFile { .. } => Shape::Command,
         }
     }
+}
+
+/// Whoever knows other formats writes the schema itself there.
+fn schema_file<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    struct File;
+    impl de::Visitor<'_> for File {
+        type Value = String;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("the path of a file with a JSON Schema, such as \"input.json\"")
+        }
+        fn visit_str<E: de::Error>(self, path: &str) -> Result<String, E> {
+            Ok(path.to_owned())
+        }
+    }
+    deserializer.deserialize_str(File).map(Some)
 }
 
 /// What the library says of a version names neither the version nor the form.

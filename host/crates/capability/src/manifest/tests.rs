@@ -109,6 +109,10 @@ fn unknown_keys_of_capability_toml_are_named_with_the_known_ones() {
             "[permissions.exec]\nprograms = [{ path = \"/bin/sh\", args = [\"{any}\"] }]",
             "line 6: `{any}` is not an argument pattern",
         ),
+        (
+            "input_schema = {}",
+            "line 5: invalid type: map, expected the path of a file with a JSON Schema, such as \"input.json\"",
+        ),
         ("= 1", "line 5: "),
     ];
     for (rest, expected) in cases {
