@@ -92,7 +92,7 @@ pub(crate) fn main() -> Exit {
     }
     let object = json!({"error": failure_object(&failed)});
     match output.failure(&failed, &object) {
-        Ok(()) | Err(Stop::Closed | Stop::Failure(_)) => Exit::of(failed.code),
+        Ok(_) | Err(Stop::Closed | Stop::Failure(_)) => Exit::of(failed.code),
     }
 }
 

@@ -364,15 +364,20 @@ fn what_a_verb_found_is_its_exit_code_though_nobody_reads_it() {
     let desk = Desk::new();
     desk.write("aral.toml", b"half = [");
     for more in [&["doctor"][..], &["doctor", "--json"]] {
-        let (reader, writer) = std::io::pipe().expect("a pipe");
-        drop(reader);
-        let code = desk
-            .command(more)
-            .stdout(writer)
-            .status()
-            .expect("the program starts")
-            .code();
-        assert_eq!(code, Some(2), "{more:?}");
+        assert_eq!(desk.unread(more), Some(2), "{more:?}");
+    }
+    let desk = Desk::new();
+    desk.guest(RUNTIME_ECHO_TOOL, |_| ());
+    for verb in [
+        &["invoke", "nothing"][..],
+        &["invoke", "runtime-echo-tool", "--input", "["],
+    ] {
+        for more in [&[][..], &["--json"]] {
+            let arguments = [verb, more].concat();
+            let read = desk.aral(&arguments).code;
+            assert_ne!(read, 0, "{arguments:?}");
+            assert_eq!(desk.unread(&arguments), Some(read), "{arguments:?}");
+        }
     }
 }
 

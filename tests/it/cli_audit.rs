@@ -168,6 +168,9 @@ fn a_first_line_that_says_nothing() {
         11,
         &["the log is damaged around record 5", "aral audit verify"],
     );
+    for more in [&["audit", "prove", "5"][..], &["audit", "prove", "5", "--json"]] {
+        assert_eq!(desk.unread(more), Some(11), "{more:?}");
+    }
 }
 
 #[test]

@@ -66,14 +66,15 @@ impl Output {
     /// The answer: `human` as text, or `object` with `--json`. Whether somebody reads it changes nothing: what a verb found is its exit
     /// code, too.
     pub(crate) fn answer(&self, human: &str, object: &Value) -> Result<(), Stop> {
-        let written = if self.json {
+        is_read(self.one_of_many(human, object)).map(drop)
+    }
+
+    /// The same of answers without an end: where nobody reads them, that is their end.
+    pub(crate) fn one_of_many(&self, human: &str, object: &Value) -> Result<(), Stop> {
+        if self.json {
             self.object(object)
         } else {
             write_stdout(&text::lines(human))
-        };
-        match written {
-            Err(Stop::Closed) => Ok(()),
-            Ok(()) | Err(Stop::Failure(_)) => written,
         }
     }
 
@@ -134,10 +135,11 @@ impl Output {
         write_stderr(&format!("{label} {}", text::lines(message)));
     }
 
-    /// A failure, with the line that would fix it. `object` is what `--json` prints; it has the member `error`.
-    pub(crate) fn failure(&self, failure: &Failure, object: &Value) -> Result<(), Stop> {
+    /// A failure, with the line that would fix it. `object` is what `--json` prints; it has the member `error`. Says whether somebody
+    /// reads it, which changes nothing of what the verb found.
+    pub(crate) fn failure(&self, failure: &Failure, object: &Value) -> Result<bool, Stop> {
         if self.json {
-            return self.object(object);
+            return is_read(self.object(object));
         }
         let label = self.paint("31;1", "error:");
         let message = text::lines(&failure.message);
@@ -149,7 +151,7 @@ impl Output {
             shown.push_str(&format!("\ntrace: {trace}"));
         }
         write_stderr(&shown);
-        Ok(())
+        Ok(true)
     }
 
     fn paint(&self, style: &str, label: &str) -> String {
@@ -158,6 +160,15 @@ impl Output {
         } else {
             label.to_owned()
         }
+    }
+}
+
+/// Whether what was written is read.
+fn is_read(written: Result<(), Stop>) -> Result<bool, Stop> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(Stop::Closed) => Ok(false),
+        Err(failure @ Stop::Failure(_)) => Err(failure),
     }
 }
 

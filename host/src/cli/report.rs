@@ -46,7 +46,7 @@ pub(crate) fn outcome(outcome: &Outcome, events: &[EventKind], output: &Output) 
                 output.note(&summary(outcome, events));
             }
             let told = output.failure(failure, &object);
-            if told.is_err() && outcome.grant.is_some() {
+            if !matches!(told, Ok(true)) && outcome.grant.is_some() {
                 warn_untold(outcome, events, output);
             }
             told?;

@@ -45,7 +45,7 @@ pub(crate) fn run(arguments: &Top, configured: &Configured, output: &Output) -> 
     let interval = Duration::from_millis(arguments.interval_ms);
     if arguments.once || output.json {
         return told(&source, interval, |figures| {
-            output.answer(&view::text(figures), &json!(figures))?;
+            output.one_of_many(&view::text(figures), &json!(figures))?;
             Ok(!arguments.once)
         });
     }

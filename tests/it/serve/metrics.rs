@@ -348,6 +348,8 @@ fn top_shows_what_the_server_does() {
     for word in ["calls/s", "whole", ECHO, "permission.denied", "writable"] {
         assert!(shown.stdout.contains(word), "{word} is not in {}", shown.stdout);
     }
+    // Where nobody reads what has no end, it ends.
+    assert_eq!(desk.unread(&["top", "--json", "--interval-ms", "50"]), Some(0));
     drop(server);
     desk.aral(&["top", "--once"])
         .assert("no server", 8, &["no server answers", "aral serve"]);

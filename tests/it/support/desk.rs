@@ -179,6 +179,15 @@ impl Desk {
         self.manifest(&[entry]);
     }
 
+    /// How it ends where nobody reads its standard output.
+    pub(crate) fn unread(&self, arguments: &[&str]) -> Option<i32> {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = self.command(arguments);
+        let status = command.stdout(writer).stderr(Stdio::null()).status();
+        status.expect("the program starts").code()
+    }
+
     /// The program here, in an environment that says nothing.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         self.command_of(&program(), arguments)
