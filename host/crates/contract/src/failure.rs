@@ -221,11 +221,9 @@ impl Failure {
         }
     }
 
-    /// The milliseconds until the same call may succeed, rounded up: who comes too early is refused again.
+    /// The milliseconds until the same call may succeed, as [`whole_seconds`] counts seconds.
     pub fn retry_after_ms(&self) -> Option<u64> {
-        let whole = |wait: Duration| wait.as_nanos().div_ceil(1_000_000);
-        self.retry_after
-            .map(|wait| u64::try_from(whole(wait)).unwrap_or(u64::MAX))
+        self.retry_after.map(|wait| whole(wait, Duration::from_millis(1)))
     }
 
     /// With the request.
@@ -265,6 +263,16 @@ impl From<SinkUnavailable> for Failure {
         .with_hint("call again later")
         .with_internal(unavailable)
     }
+}
+
+/// How many seconds to tell somebody who has to wait so long, rounded up: who comes too early is refused again.
+pub fn whole_seconds(wait: Duration) -> u64 {
+    whole(wait, Duration::from_secs(1))
+}
+
+fn whole(wait: Duration, unit: Duration) -> u64 {
+    let units = wait.as_nanos().div_ceil(unit.as_nanos());
+    u64::try_from(units).unwrap_or(u64::MAX)
 }
 
 /// An error and what caused it, from the outside in.
@@ -341,5 +349,11 @@ mod tests {
             Code::ALL.len(),
             "docs/errors.md documents a code that does not exist"
         );
+    }
+
+    #[test]
+    fn seconds_to_wait_are_whole_and_enough() {
+        let told = |nanos| whole_seconds(Duration::from_nanos(nanos));
+        assert_eq!([0, 1, 400_000, 1_000_000_000, 1_000_400_000].map(told), [0, 1, 1, 1, 2]);
     }
 }

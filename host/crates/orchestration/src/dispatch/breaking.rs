@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use aral_contract::event::Severity;
+use aral_contract::failure::whole_seconds;
 use aral_contract::{Code, EventKind, Failure, Grant, TraceId, rule};
 use tokio::time::Instant;
 
@@ -103,8 +104,7 @@ impl Dispatcher {
 
 fn refusal(grant: &Grant, wait: Duration) -> Failure {
     let (capability, persona) = (&grant.capability, &grant.persona);
-    // Rounded up: a caller who comes at the very moment must not be too early.
-    let seconds = wait.as_millis().div_ceil(1_000);
+    let seconds = whole_seconds(wait);
     Failure::new(
         Code::CapabilityOpenCircuit,
         format!("capability `{capability}` keeps failing for persona `{persona}`, and is not called for a while"),

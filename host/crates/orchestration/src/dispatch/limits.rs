@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aral_capability::Completion;
 use aral_contract::event::Severity;
+use aral_contract::failure::whole_seconds;
 use aral_contract::{Blame, CapabilityId, Clock, Code, EventKind, Failure, PersonaId, TraceId};
 use aral_persona::PersonaBody;
 use semver::VersionReq;
@@ -120,8 +121,7 @@ impl Refusal {
 
     fn after(self, wait: Option<Duration>) -> Self {
         let Some(wait) = wait else { return self };
-        // Rounded up: a caller who comes at the very moment must not be too early.
-        let seconds = wait.as_millis().div_ceil(1_000);
+        let seconds = whole_seconds(wait);
         let hint = self.failure.hint.clone().unwrap_or_default();
         let failure = self.failure.with_retry_after(wait);
         Self {
