@@ -104,6 +104,7 @@ fn limits(address_space_bytes_max: Option<u64>) -> ExitCode {
         return ExitCode::FAILURE;
     }
     println!("{}", std::fs::read_to_string("/proc/self/limits").unwrap_or_default());
+    println!("{}", std::fs::read_to_string("/proc/self/status").unwrap_or_default());
     println!("open_files_max: {:?}", process::open_files_max());
     println!("dumpable: {:?}", rustix::process::dumpable_behavior());
     match calls() {

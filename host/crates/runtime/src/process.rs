@@ -1,7 +1,8 @@
 //! Limits of the host's own process, set once at start. A guest cannot reach these; they bound what a mistake in the
 //! host can cost.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
+use rustix::fs::Mode;
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask};
 
 use crate::engine;
 
@@ -45,7 +46,8 @@ pub struct ProcessError {
     source: std::io::Error,
 }
 
-/// Sets the limits for this process and those it starts. Call it once, first thing in `main`.
+/// Sets the limits for this process and those it starts, and takes what is the owner's out of its mask of files. Call it once, first
+/// thing in `main`.
 pub fn apply(limits: &ProcessLimits) -> Result<(), ProcessError> {
     set("RLIMIT_CORE", Resource::Core, Some(0), Some(0))?;
     // Now, because a process that cannot be dumped may no longer open its own page map unless it is root's.
@@ -63,6 +65,10 @@ pub fn apply(limits: &ProcessLimits) -> Result<(), ProcessError> {
         let hard = getrlimit(resource).maximum;
         set(name, resource, hard, hard)?;
     }
+    // What its owner cannot open again, as of the lock of a folder, is lost to the next process.
+    let others = Mode::RWXG | Mode::RWXO;
+    let mask = umask(others);
+    umask(mask & others);
     if let Some(bytes) = limits.address_space_bytes_max {
         let hard = getrlimit(Resource::As).maximum;
         let bytes = hard.map_or(bytes, |hard| hard.min(bytes));
@@ -92,7 +98,10 @@ mod tests {
     /// What a process of its own reports after it set its limits. Its login session has soft ones.
     fn report(address_space_bytes: &str) -> String {
         let output = Command::new("sh")
-            .args(["-c", "ulimit -S -f 1; ulimit -S -t 100; exec \"$0\" limits \"$1\""])
+            .args([
+                "-c",
+                "ulimit -S -f 1; ulimit -S -t 100; umask 0726; exec \"$0\" limits \"$1\"",
+            ])
             .arg(child_program())
             .arg(address_space_bytes)
             .output()
@@ -117,6 +126,7 @@ mod tests {
         assert_eq!(limit(&open, "Max address space"), ["unlimited", "unlimited"]);
         assert!(open.contains("dumpable: Ok(NotDumpable)"), "{open}");
         assert!(open.contains("open_files_max: Some(123)"), "{open}");
+        assert!(open.contains("Umask:\t0026"), "what is the owner's stays: {open}");
         assert!(open.contains("pooled: true, calls that worked: 20"), "{open}");
     }
 

@@ -267,7 +267,6 @@ fn without_name(dir: &Dir, mode: u32) -> Option<std::fs::File> {
     let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
     let file = std::fs::File::from(rustix::fs::openat(dir, ".", flags, Mode::from_raw_mode(mode)).ok()?);
     rustix::fs::stat(by_handle(&file)).ok()?;
-    open_to_owner(&file, mode).ok()?;
     Some(file)
 }
 
@@ -287,46 +286,12 @@ fn open_temporary(dir: &Dir, path: &Path, mode: u32) -> Result<(PathBuf, std::fs
     ));
     let mut options = OpenOptions::new();
     options.read(true).write(true).create_new(true).mode(mode);
-    let file = dir
-        .open_with(&name, &options)
-        .map_err(during("write", path))?
-        .into_std();
-    open_to_owner(&file, mode).map_err(|error| during("write", path)(error.into()))?;
-    Ok((name, file))
-}
-
-/// Gives the owner what the mask of this process took away: a file that its owner cannot open again is lost.
-fn open_to_owner(file: &std::fs::File, mode: u32) -> rustix::io::Result<()> {
-    let has = Mode::from_raw_mode(rustix::fs::fstat(file)?.st_mode);
-    let owner = Mode::from_raw_mode(mode) & Mode::RWXU;
-    match has.contains(owner) {
-        true => Ok(()),
-        false => rustix::fs::fchmod(file, has | owner),
-    }
+    let file = dir.open_with(&name, &options).map_err(during("write", path))?;
+    Ok((name, file.into_std()))
 }
 
 /// So that a new name in a folder survives a power failure.
 fn sync(dir: &Dir, path: &Path) -> Result<(), FilesError> {
     let synced = dir.open(Path::new(".")).and_then(|folder| folder.sync_all());
     synced.map_err(during("sync the folder of", path))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_owner_of_a_new_file_can_open_it_again_whatever_the_mask_takes() {
-        let file = tempfile::tempfile().unwrap();
-        for (has, wanted, mode) in [
-            (0o000, 0o600, 0o600),
-            (0o040, 0o644, 0o640),
-            // What the mask takes from others stays taken.
-            (0o600, 0o644, 0o600),
-        ] {
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(has)).unwrap();
-            open_to_owner(&file, wanted).unwrap();
-            assert_eq!(rustix::fs::fstat(&file).unwrap().st_mode & 0o777, mode, "{has:o}");
-        }
-    }
 }
