@@ -1,7 +1,5 @@
 //! What an open store needs now and then: expired records are removed, and epochs end. It knows no thread.
 
-mod believed;
-
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -17,7 +15,6 @@ use super::epoch::EpochAge;
 use super::keeper::{Next, Work};
 use super::rotation;
 use crate::config::storage::MemoryConfig;
-use believed::BelievedTime;
 
 /// Records that one step removes. Stops a sweep from holding up reads and writes.
 const SWEEP_RECORDS_MAX: usize = 256;
@@ -35,11 +32,10 @@ pub(super) fn upkeep(
     sink: &Arc<dyn AuditSink>,
 ) -> Vec<Work> {
     let swept = store.clone();
-    let mut time = BelievedTime::new(Arc::clone(clock));
     let mut all = vec![Work {
         name: "sweep",
         every: Duration::from_millis(memory.sweep_ms),
-        step: Box::new(move |_| sweep(&swept, &mut time)),
+        step: Box::new(move |_| sweep(&swept)),
     }];
     all.extend(memory.epoch.as_ref().map(|epoch| {
         let (store, age) = (
@@ -64,11 +60,8 @@ pub(super) fn upkeep(
     all
 }
 
-/// Removes records that have expired. What is removed is gone for ever, so that it waits where the clock may be wrong.
-fn sweep(store: &SealedStore, time: &mut BelievedTime) -> Result<Next, StoreError> {
-    if !time.is_now() {
-        return Ok(Next::Wait);
-    }
+/// Removes records that have expired.
+fn sweep(store: &SealedStore) -> Result<Next, StoreError> {
     let done = store.sweep(SWEEP_RECORDS_MAX)?;
     Ok(if done.more { Next::Soon } else { Next::Wait })
 }
@@ -148,7 +141,6 @@ mod tests {
     use aral_contract::testing::ManualClock;
     use aral_memory::sealed::{Epoch, StoreOptions};
     use aral_memory::{KeyService, KeyServiceError, MasterKey, Precondition, Quota, Write};
-    use jiff::SignedDuration;
     use zeroize::Zeroizing;
 
     use super::*;
@@ -265,14 +257,10 @@ mod tests {
     }
 
     fn put(store: &SealedStore) {
-        put_for(store, None);
-    }
-
-    fn put_for(store: &SealedStore, ttl_seconds: Option<u64>) {
         let write = Write {
             name: "todo".parse().unwrap(),
             value: Zeroizing::new(b"value".to_vec()),
-            ttl_seconds,
+            ttl_seconds: None,
             classification: Classification::Internal,
             precondition: Precondition::Any,
         };
@@ -329,31 +317,6 @@ mod tests {
             other => panic!("{other:?}"),
         });
         words.collect()
-    }
-
-    #[test]
-    fn a_clock_that_is_ahead_for_a_moment_destroys_no_record() {
-        let lab = Lab::new();
-        let store = lab.open(false);
-        let days = |days: u64| Duration::from_hours(24 * days);
-        put_for(&store, Some(days(30).as_secs()));
-        let mut time = BelievedTime::new(Arc::clone(&lab.clock) as _);
-        let is_there = || {
-            let read = store.memory().get(&"notes".parse().unwrap(), &"todo".parse().unwrap());
-            read.unwrap().is_some()
-        };
-        let year = SignedDuration::from_hours(24 * 365);
-        lab.clock.leap(year);
-        assert_eq!(sweep(&store, &mut time).unwrap(), Next::Wait);
-        assert!(!is_there(), "it cannot be read either");
-        lab.clock.leap(-year);
-        assert_eq!(sweep(&store, &mut time).unwrap(), Next::Wait);
-        assert!(is_there());
-        lab.clock.advance(days(31));
-        let keys = || store.status().unwrap().slots_used;
-        assert_eq!(keys(), 1);
-        assert_eq!(sweep(&store, &mut time).unwrap(), Next::Wait);
-        assert_eq!(keys(), 0, "its key is destroyed");
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod view;
 mod allocation;
 mod bytes;
 mod entry;
+mod expiry;
 mod file;
 mod gate;
 mod holder;

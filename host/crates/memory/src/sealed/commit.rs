@@ -8,6 +8,7 @@ use super::allocation::Allocation;
 use super::beside::Beside;
 use super::discard::SLOTS_MAX;
 use super::entry::CHUNK_BYTES;
+use super::expiry::BelievedTime;
 use super::keyring::{Content, Keyring};
 use super::open::mark_unsynced;
 use super::plan::{Plan, Written};
@@ -46,18 +47,27 @@ pub(super) struct Writer {
     pub(super) seals_left: u64,
     /// The newest commit.
     pub(super) commit: u64,
+    /// By which what has expired is removed.
+    pub(super) time: BelievedTime,
     /// Set when nobody knows what is on the disk: then nothing more is written until the store is opened again.
     failed: bool,
 }
 
 impl Writer {
-    pub(super) fn new(beside: Beside, allocation: Allocation, keyring: Keyring, commit: u64) -> Self {
+    pub(super) fn new(
+        beside: Beside,
+        allocation: Allocation,
+        keyring: Keyring,
+        commit: u64,
+        time: BelievedTime,
+    ) -> Self {
         Self {
             beside,
             allocation,
             keyring,
             seals_left: 0,
             commit,
+            time,
             failed: false,
         }
     }
@@ -171,9 +181,8 @@ impl Inner {
             &self.slots,
             self.keys.load_full(),
             &self.store,
-            &mut writer.allocation,
+            writer,
             (self.now(), self.now_up()),
-            writer.commit.saturating_add(1),
         )
     }
 

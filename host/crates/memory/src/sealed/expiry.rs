@@ -7,9 +7,10 @@ use std::time::Duration;
 use aral_contract::Clock;
 use jiff::{SignedDuration, Timestamp};
 
-/// How far the time of day may go ahead of the time that has passed. Beyond that, nothing that has expired is removed for a while.
-const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(24);
-/// A time of day that went ahead and stays there is believed after this.
+/// How far the time of day may go from the time that has passed. Where it is further ahead, nothing that has expired is removed for a
+/// while.
+const ASTRAY_MAX: SignedDuration = SignedDuration::from_hours(24);
+/// A time of day that went further and stays there is believed after this.
 const DOUBT: Duration = Duration::from_hours(24);
 
 /// The time of day, as it was believed last.
@@ -18,8 +19,14 @@ pub(super) struct BelievedTime {
     clock: Arc<dyn Clock>,
     day: Timestamp,
     elapsed: Duration,
-    /// Since when it is doubted.
-    doubted: Option<Duration>,
+    /// Since when it is another one than was expected.
+    astray: Option<(Astray, Duration)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Astray {
+    Ahead,
+    Behind,
 }
 
 impl BelievedTime {
@@ -30,32 +37,40 @@ impl BelievedTime {
             clock,
             day,
             elapsed,
-            doubted: None,
+            astray: None,
         }
     }
 
-    /// Whether it is believed now.
-    pub(super) fn is_now(&mut self) -> bool {
+    /// By which time what has expired may be destroyed, in seconds since 1970; none: by no time that is known now. One that is behind
+    /// destroys less than there would be.
+    pub(super) fn seconds(&mut self) -> Option<u64> {
         let (day, elapsed) = (self.clock.now(), self.clock.elapsed());
+        let seconds = u64::try_from(day.as_second()).unwrap_or(0);
         let passed = SignedDuration::try_from(elapsed.saturating_sub(self.elapsed)).unwrap_or(SignedDuration::MAX);
         let ahead = day.duration_since(self.day).saturating_sub(passed);
-        let since = *self.doubted.get_or_insert(elapsed);
-        if ahead > AHEAD_MAX && elapsed.saturating_sub(since) < DOUBT {
-            if since == elapsed {
-                tracing::error!(
-                    hours = ahead.as_hours(),
-                    "the time of day went ahead: what has expired by it is kept for a day, and cannot be read; set the clock, or leave it if it is right"
-                );
-            }
-            return false;
-        }
-        *self = Self {
-            clock: Arc::clone(&self.clock),
-            day,
-            elapsed,
-            doubted: None,
+        let astray = match ahead {
+            _ if ahead > ASTRAY_MAX => Astray::Ahead,
+            _ if ahead < -ASTRAY_MAX => Astray::Behind,
+            _ => return self.believe(day, elapsed, seconds),
         };
-        true
+        let known = self.astray.filter(|(before, _)| *before == astray);
+        let since = known.map_or(elapsed, |(_, since)| since);
+        if elapsed.saturating_sub(since) >= DOUBT {
+            return self.believe(day, elapsed, seconds);
+        }
+        self.astray = Some((astray, since));
+        if known.is_none() && astray == Astray::Ahead {
+            tracing::error!(
+                hours = ahead.as_hours(),
+                "the time of day went ahead: what has expired by it is kept for a day, and cannot be read; set the clock, or leave it if it is right"
+            );
+        }
+        (astray == Astray::Behind).then_some(seconds)
+    }
+
+    fn believe(&mut self, day: Timestamp, elapsed: Duration, seconds: u64) -> Option<u64> {
+        (self.day, self.elapsed, self.astray) = (day, elapsed, None);
+        Some(seconds)
     }
 }
 
@@ -75,21 +90,21 @@ mod tests {
     fn a_time_of_day_that_goes_ahead_is_doubted_until_it_goes_back_or_a_day_is_over() {
         let clock = Arc::new(ManualClock::new());
         let mut time = BelievedTime::new(Arc::clone(&clock) as _);
-        assert!(time.is_now());
+        assert!(time.seconds().is_some());
         clock.leap(year());
-        assert!(!time.is_now());
+        assert!(time.seconds().is_none());
         clock.advance(HOUR);
-        assert!(!time.is_now(), "an hour later it is as far ahead");
+        assert!(time.seconds().is_none(), "an hour later it is as far ahead");
         clock.leap(-year());
-        assert!(time.is_now());
+        assert!(time.seconds().is_some());
         clock.leap(year());
-        assert!(!time.is_now());
+        assert!(time.seconds().is_none());
         clock.advance(HOUR * 23);
-        assert!(!time.is_now());
+        assert!(time.seconds().is_none());
         clock.advance(HOUR);
-        assert!(time.is_now(), "it has stood there for a day");
+        assert!(time.seconds().is_some(), "it has stood there for a day");
         clock.advance(HOUR);
-        assert!(time.is_now());
+        assert!(time.seconds().is_some());
     }
 
     #[test]
@@ -97,12 +112,34 @@ mod tests {
         let clock = Arc::new(ManualClock::new());
         let mut time = BelievedTime::new(Arc::clone(&clock) as _);
         clock.advance(HOUR * 24 * 365);
-        assert!(time.is_now());
+        assert!(time.seconds().is_some());
         for _ in 0..30 {
             clock.leap(SignedDuration::from_hours(24));
-            assert!(time.is_now());
+            assert!(time.seconds().is_some());
         }
         clock.leap(-year());
-        assert!(time.is_now());
+        assert!(time.seconds().is_some());
+    }
+
+    #[test]
+    fn a_time_of_day_that_was_behind_for_a_moment_keeps_nothing_from_being_removed() {
+        let clock = Arc::new(ManualClock::new());
+        let mut time = BelievedTime::new(Arc::clone(&clock) as _);
+        let begun = time.seconds().unwrap();
+        clock.leap(-year());
+        assert!(time.seconds().unwrap() < begun, "less is");
+        clock.leap(year());
+        assert_eq!(time.seconds(), Some(begun));
+        // From behind it is as far ahead as it is from where it was.
+        clock.leap(-year());
+        assert!(time.seconds().is_some());
+        clock.leap(year() + year());
+        assert!(time.seconds().is_none());
+        clock.leap(-year() - year());
+        assert!(time.seconds().is_some());
+        clock.advance(HOUR * 24);
+        assert!(time.seconds().is_some(), "it has stood there for a day");
+        clock.leap(year());
+        assert!(time.seconds().is_none());
     }
 }

@@ -12,6 +12,7 @@ use cap_std::fs::{Dir, OpenOptions};
 
 use super::allocation::Allocation;
 use super::commit::Writer;
+use super::expiry::BelievedTime;
 use super::keyring::{self, Content, Keyring, RootEntry, StoreId};
 use super::queue::Queue;
 use super::recent::Recents;
@@ -53,6 +54,7 @@ impl Parts {
             doomed: self.commit.doomed.into_iter().collect(),
         };
         let beside = self.slots.beside()?;
+        let time = BelievedTime::new(Arc::clone(&options.clock));
         Ok(SealedStore(Arc::new(Inner {
             store: self.keyring.store,
             dir: self.dir,
@@ -61,7 +63,13 @@ impl Parts {
             recents: Recents::new(recents(&options)),
             keys: ArcSwap::from_pointee(self.keys),
             wanted: ArcSwap::from_pointee(self.keyring.content.keys()),
-            writer: Mutex::new(Writer::new(beside, self.allocation, self.keyring, self.commit.number)),
+            writer: Mutex::new(Writer::new(
+                beside,
+                self.allocation,
+                self.keyring,
+                self.commit.number,
+                time,
+            )),
             rotating: AtomicBool::new(false),
             leftovers,
             queue: Queue::default(),

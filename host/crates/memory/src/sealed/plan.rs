@@ -8,9 +8,11 @@ use aral_contract::Classification;
 use aral_contract::id::Namespace;
 
 use super::allocation::Allocation;
+use super::commit::Writer;
 use super::counts::{Change, Count};
 use super::discard::Discarded;
 use super::entry::{self, Drawn, Header, Owner};
+use super::expiry::BelievedTime;
 use super::owner::SlotOwner;
 use super::root::{Keys, NamespacePlace, Place, Space, namespace_of};
 use super::slots::{Slot, SlotFile, SlotIndex};
@@ -44,6 +46,8 @@ pub(super) struct Plan<'a> {
     pub(super) keys: Arc<Keys>,
     pub(super) store: &'a super::StoreId,
     pub(super) allocation: &'a mut Allocation,
+    /// By which what has expired is removed.
+    pub(super) time: &'a mut BelievedTime,
     /// Seconds since 1970.
     pub(super) now: u64,
     /// The same, with a second that has begun counted.
@@ -89,19 +93,19 @@ impl<'a> Plan<'a> {
         slot_file: &'a SlotFile,
         keys: Arc<Keys>,
         store: &'a super::StoreId,
-        allocation: &'a mut Allocation,
+        writer: &'a mut Writer,
         (now, now_up): (u64, u64),
-        commit: u64,
     ) -> Self {
         Self {
             tree,
             slot_file,
             keys,
             store,
-            allocation,
+            allocation: &mut writer.allocation,
+            time: &mut writer.time,
             now,
             now_up,
-            commit,
+            commit: writer.commit.saturating_add(1),
             records: HashMap::new(),
             usages: HashMap::new(),
             changes: Vec::new(),

@@ -1,4 +1,5 @@
-//! Taking out what has expired, in the order in which it did. It knows no clock but that of its plan.
+//! Taking out what has expired, in the order in which it did. It knows no clock but that of its plan, and does nothing where that may
+//! be wrong: what is taken out is gone for ever.
 
 use super::plan::{Located, Mark, Plan};
 use super::root::Place;
@@ -11,7 +12,9 @@ use crate::store::StoreError;
 pub(super) fn sweep(plan: &mut Plan<'_>, mark: &mut Mark, records_max: usize) -> Result<Done, StoreError> {
     let mut due: Vec<(u64, Place)> = Vec::new();
     let mut more = false;
-    let now = plan.now;
+    let Some(now) = plan.time.seconds() else {
+        return Ok(Done::default());
+    };
     plan.tree.scan(&[prefix::EXPIRY], None, &mut |key, _| {
         let parsed = key.get(1..).and_then(|rest| rest.split_first_chunk::<8>());
         let Some((seconds, place)) = parsed.and_then(|(seconds, place)| Some((seconds, place.try_into().ok()?))) else {

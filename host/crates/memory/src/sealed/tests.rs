@@ -318,6 +318,36 @@ fn a_full_namespace_is_full_also_where_nothing_can_be_swept() {
 }
 
 #[test]
+fn a_clock_that_is_ahead_for_a_moment_destroys_no_record_also_where_somebody_wants_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = Arc::new(ManualClock::new());
+    let store = SealedStore::open(with_clock(options(&folder, 1), &clock)).unwrap();
+    let month = Write {
+        ttl_seconds: Some(30 * 24 * 3600),
+        ..write("short", b"x")
+    };
+    let memory = store.memory();
+    memory.put(&namespace("other"), month, &Quota::UNLIMITED).unwrap();
+    put(&store, "old", b"x");
+    let one = Quota {
+        records_max: 1,
+        ..Quota::UNLIMITED
+    };
+    let is_there = || memory.get(&namespace("other"), &name("short")).unwrap().is_some();
+    let year = jiff::SignedDuration::from_hours(24 * 365);
+    clock.leap(year);
+    assert!(!is_there(), "it cannot be read");
+    let refused = memory.put(&namespace("notes"), write("new", b"y"), &one);
+    assert!(matches!(refused, Err(StoreError::Quota { .. })), "{refused:?}");
+    assert_eq!(store.sweep(10).unwrap().records, 0);
+    clock.leap(-year);
+    assert!(is_there());
+    clock.advance(Duration::from_hours(24 * 31));
+    assert_eq!(store.sweep(10).unwrap().records, 1);
+    assert_eq!(store.status().unwrap().slots_used, 1, "its key is destroyed");
+}
+
+#[test]
 fn a_batch_is_all_or_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let store = SealedStore::open(options(&folder, 1)).unwrap();
