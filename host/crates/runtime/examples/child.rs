@@ -1,5 +1,5 @@
 //! The far end of this crate's tests that need a process of their own: the compiler's child, one that hangs, one that
-//! takes too much memory, one that shows its limits, one that shares a cache, one that has a jailed child of its own, one whose program is replaced, one that takes a secret from its
+//! takes too much memory, one that shows its limits, one that writes a large file, one that shares a cache, one that has a jailed child of its own, one whose program is replaced, one that takes a secret from its
 //! environment.
 #![expect(
     clippy::print_stdout,
@@ -7,6 +7,7 @@
     reason = "a program for tests, which reads what it prints"
 )]
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         ["replaced"] => replaced(),
         ["jailed"] => jailed(),
         ["limits", address_space_bytes] => limits(address_space_bytes.parse().ok()),
+        ["large"] => large(),
         ["cache", directory, key_file, component] => cache(directory.into(), key_file.into(), component.into()),
         ["take"] => take("TAKEN_SECRET"),
         ["take", "name"] => take("TAKEN=SECRET"),
@@ -110,6 +112,21 @@ fn limits(address_space_bytes_max: Option<u64>) -> ExitCode {
     match calls() {
         Ok((pooled, worked)) => println!("pooled: {pooled}, calls that worked: {worked}"),
         Err(error) => println!("{error:?}"),
+    }
+    ExitCode::SUCCESS
+}
+
+/// Writes more than a file may have, and says what came of it.
+fn large() -> ExitCode {
+    let written = process::apply(&ProcessLimits::default())
+        .map_err(|error| error.to_string())
+        .and_then(|()| tempfile::tempfile().map_err(|error| error.to_string()));
+    match written {
+        Ok(mut file) => match file.write_all(&vec![0; 1 << 20]) {
+            Ok(()) => println!("written"),
+            Err(error) => println!("{:?}", error.kind()),
+        },
+        Err(error) => println!("{error}"),
     }
     ExitCode::SUCCESS
 }

@@ -62,6 +62,8 @@ fn enter_jail(limits: JailLimits, parent: Pid) -> io::Result<()> {
     ] {
         lower(resource, limit)?;
     }
+    // What this process ignores is not for its children to ignore.
+    signal(libc::SIGXFSZ, libc::SIG_DFL);
     close_descriptors_at_exec()
 }
 
@@ -73,6 +75,20 @@ fn die_with(parent: Pid) -> io::Result<()> {
         Ok(())
     } else {
         Err(rustix::io::Errno::SRCH.into())
+    }
+}
+
+/// A write beyond the largest size of a file is an error of this process from now on, and not its end.
+pub(crate) fn outlive_large_files() {
+    signal(libc::SIGXFSZ, libc::SIG_IGN);
+}
+
+/// Does with a signal what the system does by itself, or nothing.
+fn signal(signal: libc::c_int, disposition: libc::sighandler_t) {
+    // SAFETY: needed because there is no safe wrapper for this system call. Sound because it installs no handler, so that no code of ours
+    // ever runs in one, and touches no memory; it may be called between fork and exec.
+    unsafe {
+        libc::signal(signal, disposition);
     }
 }
 

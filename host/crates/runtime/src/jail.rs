@@ -187,11 +187,13 @@ mod tests {
         assert_eq!(of("Max cpu time"), ["7", "7"]);
         assert_eq!(of("Max open files"), ["20", "20"]);
         assert_eq!(of("Max file size"), ["1000", "1000"]);
-        assert!(
-            text("while read line; do echo $line; done < /proc/self/status")
-                .await
-                .contains("NoNewPrivs: 1")
-        );
+        // What this process ignores, a child does not.
+        crate::danger::outlive_large_files();
+        let status = text("while read line; do echo $line; done < /proc/self/status").await;
+        assert!(status.contains("NoNewPrivs: 1"), "{status}");
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn: ")).unwrap();
+        let ignored = u64::from_str_radix(ignored, 16).unwrap();
+        assert_eq!(ignored >> (libc::SIGXFSZ - 1) & 1, 0, "{status}");
     }
 
     #[tokio::test]

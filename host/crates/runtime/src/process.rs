@@ -4,7 +4,7 @@
 use rustix::fs::Mode;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit, umask};
 
-use crate::engine;
+use crate::{danger, engine};
 
 /// Descriptors by default: connections of 1,000 calls in flight with room to spare.
 pub const OPEN_FILES_MAX_DEFAULT: u64 = 16_384;
@@ -69,6 +69,8 @@ pub fn apply(limits: &ProcessLimits) -> Result<(), ProcessError> {
     let others = Mode::RWXG | Mode::RWXO;
     let mask = umask(others);
     umask(mask & others);
+    // Where there is a hard one, a guest's file that reaches it must not end everybody.
+    danger::outlive_large_files();
     if let Some(bytes) = limits.address_space_bytes_max {
         let hard = getrlimit(Resource::As).maximum;
         let bytes = hard.map_or(bytes, |hard| hard.min(bytes));
@@ -108,6 +110,20 @@ mod tests {
             .unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    #[test]
+    fn a_file_that_becomes_too_large_is_an_error_and_not_the_end() {
+        let output = Command::new("sh")
+            .args(["-c", "ulimit -f 1; exec \"$0\" large"])
+            .arg(child_program())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.starts_with("FileTooLarge"),
+            "{output:?}"
+        );
     }
 
     /// The soft and hard value of a line of `/proc/self/limits`.
