@@ -273,23 +273,6 @@ impl Dispatcher {
         }
     }
 
-    fn check_documents(&self, session: &Session, capability: &Capability, now: Timestamp) -> Result<(), Failure> {
-        session.check_home(self.register.home())?;
-        let trust = self.trust.load();
-        capability.check(&trust, now)?;
-        session.check(&trust, now)
-    }
-
-    /// Whether a call that was let in may begin: it waited, and others replace personas, revoke keys and read the configuration again
-    /// meanwhile. What the newest rules do not trust begins under no earlier ones.
-    fn check_beginning(&self, session: &Session, capability: &Capability) -> Result<(), Failure> {
-        // First, since it says to ask again: the newer issue may have another signer.
-        session.check_issue()?;
-        let (trust, now) = (self.newest_trust.load(), self.clock.now());
-        capability.check(&trust, now)?;
-        session.check(&trust, now)
-    }
-
     fn decide(&self, session: &Session, capability: &Capability, policy: &Policy) -> Decision {
         authorize(
             &capability.entry,

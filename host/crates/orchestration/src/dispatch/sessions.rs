@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use aral_capability::Capability;
 use aral_contract::document::TrustStore;
-use aral_contract::{KeyId, PersonaId};
+use aral_contract::{Failure, KeyId, PersonaId};
 use aral_persona::Persona;
+use jiff::Timestamp;
 
 use super::Dispatcher;
 use crate::budget::{Ledger, Moment, Refused};
@@ -74,6 +76,29 @@ impl Dispatcher {
     /// The sessions that were opened, one for each persona, by id.
     pub fn sessions(&self) -> Vec<Session> {
         self.register.list()
+    }
+
+    /// Whether a session is one of this host, and may go on, as may the capability.
+    pub(super) fn check_documents(
+        &self,
+        session: &Session,
+        capability: &Capability,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        session.check_home(self.register.home())?;
+        let trust = self.trust.load();
+        capability.check(&trust, now)?;
+        session.check(&trust, now)
+    }
+
+    /// Whether a call that was let in may begin: it waited, and others replace personas, revoke keys and read the configuration again
+    /// meanwhile. What the newest rules do not trust begins under no earlier ones.
+    pub(super) fn check_beginning(&self, session: &Session, capability: &Capability) -> Result<(), Failure> {
+        // First, since it says to ask again: the newer issue may have another signer.
+        session.check_issue()?;
+        let (trust, now) = (self.newest_trust.load(), self.clock.now());
+        capability.check(&trust, now)?;
+        session.check(&trust, now)
     }
 
     /// Who may sign what.
