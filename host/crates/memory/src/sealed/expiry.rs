@@ -19,14 +19,8 @@ pub(super) struct BelievedTime {
     clock: Arc<dyn Clock>,
     day: Timestamp,
     elapsed: Duration,
-    /// Since when it is another one than was expected.
-    astray: Option<(Astray, Duration)>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Astray {
-    Ahead,
-    Behind,
+    /// How far it went from the one that was expected, and since when.
+    astray: Option<(SignedDuration, Duration)>,
 }
 
 impl BelievedTime {
@@ -48,24 +42,25 @@ impl BelievedTime {
         let seconds = u64::try_from(day.as_second()).unwrap_or(0);
         let passed = SignedDuration::try_from(elapsed.saturating_sub(self.elapsed)).unwrap_or(SignedDuration::MAX);
         let ahead = day.duration_since(self.day).saturating_sub(passed);
-        let astray = match ahead {
-            _ if ahead > ASTRAY_MAX => Astray::Ahead,
-            _ if ahead < -ASTRAY_MAX => Astray::Behind,
-            _ => return self.believe(day, elapsed, seconds),
+        let is_near = |other: SignedDuration| ahead.saturating_sub(other).unsigned_abs() <= ASTRAY_MAX.unsigned_abs();
+        if is_near(SignedDuration::ZERO) {
+            return self.believe(day, elapsed, seconds);
+        }
+        let is_behind = ahead.is_negative();
+        let Some((_, since)) = self.astray.filter(|(there, _)| is_near(*there)) else {
+            self.astray = Some((ahead, elapsed));
+            if !is_behind {
+                tracing::error!(
+                    hours = ahead.as_hours(),
+                    "the time of day went ahead: what has expired by it is kept for a day, and cannot be read; set the clock, or leave it if it is right"
+                );
+            }
+            return is_behind.then_some(seconds);
         };
-        let known = self.astray.filter(|(before, _)| *before == astray);
-        let since = known.map_or(elapsed, |(_, since)| since);
         if elapsed.saturating_sub(since) >= DOUBT {
             return self.believe(day, elapsed, seconds);
         }
-        self.astray = Some((astray, since));
-        if known.is_none() && astray == Astray::Ahead {
-            tracing::error!(
-                hours = ahead.as_hours(),
-                "the time of day went ahead: what has expired by it is kept for a day, and cannot be read; set the clock, or leave it if it is right"
-            );
-        }
-        (astray == Astray::Behind).then_some(seconds)
+        is_behind.then_some(seconds)
     }
 
     fn believe(&mut self, day: Timestamp, elapsed: Duration, seconds: u64) -> Option<u64> {
@@ -103,6 +98,15 @@ mod tests {
         assert!(time.seconds().is_none());
         clock.advance(HOUR);
         assert!(time.seconds().is_some(), "it has stood there for a day");
+        clock.advance(HOUR);
+        assert!(time.seconds().is_some());
+        clock.leap(year());
+        assert!(time.seconds().is_none());
+        clock.advance(HOUR * 23);
+        clock.leap(year());
+        assert!(time.seconds().is_none());
+        clock.advance(HOUR * 23);
+        assert!(time.seconds().is_none(), "there it stands since yesterday");
         clock.advance(HOUR);
         assert!(time.seconds().is_some());
     }
