@@ -47,18 +47,17 @@ impl BelievedTime {
             return self.believe(day, elapsed, seconds);
         }
         let is_behind = ahead.is_negative();
-        let Some((_, since)) = self.astray.filter(|(there, _)| is_near(*there)) else {
-            self.astray = Some((ahead, elapsed));
-            if !is_behind {
-                tracing::error!(
-                    hours = ahead.as_hours(),
-                    "the time of day went ahead: what has expired by it is kept for a day, and cannot be read; set the clock, or leave it if it is right"
-                );
-            }
-            return is_behind.then_some(seconds);
-        };
+        let known = self.astray.filter(|(there, _)| is_near(*there));
+        let (there, since) = known.unwrap_or((ahead, elapsed));
         if elapsed.saturating_sub(since) >= DOUBT {
             return self.believe(day, elapsed, seconds);
+        }
+        self.astray = Some((there, since));
+        if known.is_none() && !is_behind {
+            tracing::error!(
+                hours = ahead.as_hours(),
+                "the time of day went ahead: what has expired by it is kept for a day, and cannot be read; set the clock, or leave it if it is right"
+            );
         }
         is_behind.then_some(seconds)
     }
