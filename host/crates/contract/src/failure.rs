@@ -265,7 +265,7 @@ impl From<SinkUnavailable> for Failure {
     }
 }
 
-/// How many seconds to tell somebody who has to wait so long, rounded up: who comes too early is refused again.
+/// So long in whole seconds, rounded up: whoever is told to wait and comes too early is refused again.
 pub fn whole_seconds(wait: Duration) -> u64 {
     whole(wait, Duration::from_secs(1))
 }

@@ -13,6 +13,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use aral_contract::document::PublicKey;
+use aral_contract::failure::whole_seconds;
 use aral_contract::id::CallerName;
 use http::{HeaderMap, HeaderName, Method, Uri};
 use jiff::Timestamp;
@@ -104,7 +105,7 @@ pub(crate) fn check(message: Message<'_>, rule: &SignatureRule, times: Times) ->
     check_covered(&input, message.headers)?;
     let now = times.now.as_second();
     // Rounded up: `created` is a moment that was cut off to its second.
-    let seconds = |duration: Duration| i64::try_from(duration.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+    let seconds = |duration: Duration| i64::try_from(whole_seconds(duration)).unwrap_or(i64::MAX);
     let oldest = now.saturating_sub(seconds(times.age_max));
     if input.created < oldest || input.expires.is_some_and(|expires| now > expires) {
         return Err(Doubt::Bad("a signature that has expired"));
